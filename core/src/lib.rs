@@ -1,0 +1,12 @@
+//! Coracle's store: etcd's API over Raft and MVCC, with no platform in it.
+//!
+//! The modules stand in reading order, which is the order of a put; `ARCHITECTURE.md` tells the way.
+
+#![forbid(unsafe_code)]
+
+pub mod api;
+pub mod apply;
+pub mod error;
+pub mod limits;
+pub mod platform;
+pub mod raft;

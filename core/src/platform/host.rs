@@ -1,0 +1,79 @@
+//! The host's other capabilities: runtime, clock, randomness, transport, and places to run work.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+
+use super::Disk;
+use crate::api::coraclepb::{PeerRequest, PeerResponse};
+use crate::raft::types::AsyncRuntime;
+
+/// Everything that a host hands to a node.
+pub trait Platform: Send + Sync + 'static {
+    /// Tasks, timers and channels: tokio natively, the step executor elsewhere.
+    type Runtime: AsyncRuntime;
+
+    /// The member's own folder of files.
+    fn disk(&self) -> Arc<dyn Disk>;
+
+    /// The way to the other members.
+    fn transport(&self) -> Arc<dyn Transport>;
+
+    /// Time since an arbitrary start, never going back. Leases run on it.
+    fn monotonic(&self) -> Duration;
+
+    /// Wall clock, in milliseconds since the Unix epoch. Only identifiers are made of it.
+    fn unix_millis(&self) -> u64;
+
+    /// A random number: lease identifiers, proposal identifiers.
+    fn random(&self) -> u64;
+
+    /// A place where blocking work runs in submission order, off the node's own thread where the
+    /// host has threads. The node asks for one for the WAL and one for the backend.
+    fn worker(&self, name: &str) -> Arc<dyn Worker>;
+}
+
+/// Runs jobs one after another, in the order of their submission.
+pub trait Worker: Send + Sync + 'static {
+    /// Queues `job` and returns at once.
+    fn submit(&self, job: Box<dyn FnOnce() + Send>);
+}
+
+/// Where a request to a peer goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerTarget {
+    /// The member's identifier; 0 where the caller does not know it yet (before joining).
+    pub id: u64,
+    /// The member's peer URLs, tried in order.
+    pub urls: Vec<String>,
+}
+
+/// Requests to other members. Order between calls is not guaranteed; a call may fail after the
+/// peer carried it out.
+pub trait Transport: Send + Sync + 'static {
+    /// Sends `request` and waits at most `timeout` for the answer.
+    fn call(
+        &self,
+        target: PeerTarget,
+        request: PeerRequest,
+        timeout: Duration,
+    ) -> BoxFuture<'static, Result<PeerResponse, TransportError>>;
+}
+
+/// Why no answer came.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TransportError {
+    /// Nothing was sent: no connection could be made.
+    #[error("cannot reach the peer: {0}")]
+    Unreachable(String),
+    /// The answer did not come in time; the peer may have carried the request out.
+    #[error("the peer did not answer within {0:?}")]
+    Timeout(Duration),
+    /// The connection broke while waiting; the peer may have carried the request out.
+    #[error("the connection to the peer broke: {0}")]
+    Broken(String),
+    /// The peer belongs to another cluster, or is not the member it should be.
+    #[error("the peer refused the connection: {0}")]
+    Refused(String),
+}

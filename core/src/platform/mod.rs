@@ -1,0 +1,13 @@
+//! What a host hands to the core: files, transport, clock, runtime, randomness.
+//!
+//! The core has no platform in it. Each host (native server, browser worker, simulator) implements
+//! these small traits; the code above them is the same everywhere.
+
+mod disk;
+mod memory_disk;
+
+pub use disk::{Disk, File};
+pub use memory_disk::MemoryDisk;
+
+mod host;
+pub use host::{PeerTarget, Platform, Transport, TransportError, Worker};
