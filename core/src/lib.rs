@@ -8,5 +8,6 @@ pub mod api;
 pub mod apply;
 pub mod error;
 pub mod limits;
+pub mod node;
 pub mod platform;
 pub mod raft;
