@@ -17,15 +17,15 @@ struct Style {
 
 impl Generator {
     pub(super) fn txn(&mut self, model: &Model) -> TxnRequest {
-        if self.dice.percent(5) {
+        if self.dice.percent(11) {
             return self.oversized_txn();
         }
-        if self.dice.percent(3) {
+        if self.dice.percent(4) {
             return self.unknown_sort_txn();
         }
         let mut style = self.style(MAX_DEPTH);
         let mut request = self.txn_of(model, &mut style);
-        if self.dice.percent(12) {
+        if self.dice.percent(22) {
             self.spoil(&mut request);
         }
         request
@@ -142,7 +142,7 @@ impl Generator {
         };
         let member = if self.dice.percent(4) { self.dice.below(5) as i32 } else { target };
         let target_union = (!self.dice.percent(4)).then(|| self.target_union(member, result, model));
-        let unknown = self.dice.percent(2);
+        let unknown = self.dice.percent(7);
         Compare {
             result: if unknown && self.dice.percent(50) { 7 } else { result },
             target: if unknown && self.dice.percent(50) { 9 } else { target },

@@ -24,7 +24,7 @@ impl Generator {
         if self.dice.percent(3) {
             filters.push(UNKNOWN_FILTER);
         }
-        let start_revision = match self.dice.weighted(&[30, 28, 16, 14, 12]) {
+        let start_revision = match self.dice.weighted(&[28, 27, 15, 14, 16]) {
             0 => 0,
             1 => self.dice.between(model.compacted.max(1), model.revision),
             2 => self.dice.between(1, model.compacted.max(1)),
