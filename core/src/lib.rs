@@ -6,7 +6,9 @@
 
 pub mod api;
 pub mod apply;
+pub mod backend;
 pub mod error;
 pub mod limits;
+pub mod mvcc;
 pub mod platform;
 pub mod raft;
