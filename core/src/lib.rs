@@ -11,3 +11,4 @@ pub mod lease;
 pub mod limits;
 pub mod platform;
 pub mod raft;
+pub mod watch;
