@@ -12,5 +12,6 @@ pub mod raft;
 pub mod apply;
 pub mod mvcc;
 pub mod lease;
+pub mod watch;
 pub mod backend;
 pub mod platform;

@@ -44,8 +44,12 @@ pub const LEASE_EXPIRY_RETRY: Duration = Duration::from_secs(3);
 pub const WATCH_RING_REVISIONS: usize = 4_096;
 /// Bytes of events that the watch hub keeps at hand.
 pub const WATCH_RING_BYTES: usize = 16 * 1024 * 1024;
-/// Bytes of history that one catch-up batch of watchers reads, as far as a revision allows.
-pub const WATCH_BATCH_BYTES: usize = 8 * 1024 * 1024;
+/// Bytes of events that a watch stream takes to work on at once, at least one revision.
+pub const WATCH_BATCH_BYTES: usize = 2 * 1024 * 1024;
+/// The same for watchers that take their responses in fragments, whose batches make one response.
+pub const WATCH_FRAGMENTED_BATCH_BYTES: usize = 8 * 1024 * 1024;
+/// Revisions that a catch-up reads first, before it knows how large they are.
+pub const WATCH_FIRST_READ_REVISIONS: usize = 32;
 /// Events that one batch holds for all watchers of a stream, as far as a revision allows.
 pub const WATCH_BATCH_EVENTS: usize = 16 * 1024;
 /// Revisions that a watch stream may lag before it gets several in one response; etcd's buffer.
