@@ -12,6 +12,7 @@ pub mod raft;
 pub mod apply;
 pub mod mvcc;
 pub mod lease;
+pub mod cluster;
 pub mod watch;
 pub mod backend;
 pub mod platform;
