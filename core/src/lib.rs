@@ -10,3 +10,4 @@ pub mod error;
 pub mod limits;
 pub mod platform;
 pub mod raft;
+pub mod wal;

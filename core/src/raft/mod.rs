@@ -5,4 +5,5 @@
 //! snapshots and the network. Everything above speaks to them through `node`.
 
 pub mod convert;
+pub mod log;
 pub mod types;
