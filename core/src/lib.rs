@@ -9,6 +9,7 @@ pub mod error;
 pub mod limits;
 pub mod node;
 pub mod raft;
+pub mod wal;
 pub mod apply;
 pub mod mvcc;
 pub mod lease;
