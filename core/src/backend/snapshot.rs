@@ -72,7 +72,9 @@ impl Iterator for Chunks {
         let (mut bucket, mut from) = self.position.take()?;
         let mut chunk = vec![0; FRAME_HEADER];
         while chunk.len() < PEER_SNAPSHOT_CHUNK_BYTES {
-            let Some(at) = Bucket::ALL.get(bucket) else { break };
+            let Some(at) = Bucket::ALL.get(bucket) else {
+                break;
+            };
             let page = match self.view.scan(*at, &from, PAGE) {
                 Ok(page) => page,
                 Err(fatal) => return Some(Err(fatal)),

@@ -174,7 +174,9 @@ fn load(backend: &Backend) -> Result<Loaded, Fatal> {
     let mut from = Bytes::new();
     loop {
         let page = backend.scan(Bucket::Key, &from, LOAD_PAGE)?;
-        let Some((last, _)) = page.last() else { return Ok(loaded) };
+        let Some((last, _)) = page.last() else {
+            return Ok(loaded);
+        };
         from = [last, &[0][..]].concat().into();
         for (key, value) in page {
             let change = change_of(&key)?;
