@@ -74,7 +74,8 @@ pub trait Environment {
     fn sleep(&self, duration: Duration) -> LocalBoxFuture<'static, ()>;
 
     /// Starts a new file, which will be at `path` once finished. A host with a file system writes
-    /// to `path` + `.part` and renames (as `etcdctl snapshot save` does); a page offers a download.
+    /// to `path` + `.part` and renames (as `etcdctl snapshot save` does); a page offers a download. An error reads as
+    /// Go's do: `open x.part: no such file or directory`.
     fn create_file(
         &self,
         path: &str,
@@ -87,6 +88,17 @@ pub trait Environment {
         &self,
         connection: Connection,
     ) -> LocalBoxFuture<'_, Result<Box<dyn Client>, RpcError>>;
+
+    /// Runs a program with these variables added to its environment, with the standard streams of
+    /// this one; returns its exit code. A host without programs cannot.
+    fn execute(
+        &self,
+        command: &[String],
+        variables: &[(String, String)],
+    ) -> LocalBoxFuture<'_, Result<i32, String>> {
+        let _ = (command, variables);
+        Box::pin(std::future::ready(Err("programs cannot be run here".into())))
+    }
 
     /// Ends when the user interrupts the command (Ctrl-C). Pending forever otherwise.
     fn interrupted(&self) -> LocalBoxFuture<'static, ()>;
