@@ -8,10 +8,9 @@
 //! a command line has no need of a second one. A native implementation over `Send` futures fits
 //! without a change; [`crate::run`] is driven by the runtime's `block_on`.
 //!
-//! Timeouts are the commands': they drop the future. Until then a client waits for a connection
-//! (gRPC's wait-for-ready) rather than fail at the first refusal. A client over several endpoints
-//! picks one and fails over as etcd's does: reads are repeated on `Unavailable`, writes only if the
-//! request never left.
+//! Timeouts are the commands': they drop the future. A client over several endpoints picks one and
+//! fails over as etcd's does: reads are repeated on `Unavailable`, writes only if the request never
+//! left.
 
 use coracle_core::api::etcdserverpb::{
     AlarmRequest, AlarmResponse, CompactionRequest, CompactionResponse, DefragmentRequest,

@@ -33,6 +33,13 @@ pub struct Connection {
     pub credentials: Option<(String, String)>,
 }
 
+impl Connection {
+    /// The same, to one endpoint only.
+    pub fn to(&self, endpoint: &str) -> Connection {
+        Connection { endpoints: vec![endpoint.into()], ..self.clone() }
+    }
+}
+
 /// The TLS flags. Paths are the host's to read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tls {
@@ -81,9 +88,8 @@ pub trait Environment {
         path: &str,
     ) -> LocalBoxFuture<'_, Result<Box<dyn FileWriter>, String>>;
 
-    /// A client of the cluster at `connection.endpoints`. Connecting may be lazy: an endpoint that
-    /// does not answer may fail here or at the first RPC, both with `Unavailable` or
-    /// `DeadlineExceeded`.
+    /// A client of the cluster at `connection.endpoints`. Where none of them answers it fails with
+    /// `Unavailable`, and is called again until the command's timeout; any other error is final.
     fn connect(
         &self,
         connection: Connection,

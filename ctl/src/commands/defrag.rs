@@ -19,9 +19,13 @@ static FLAGS: [Flag; 1] = [endpoint::CLUSTER];
 
 async fn defrag(context: &Context<'_>) -> Result<(), Failure> {
     let mut has_failed = false;
-    for endpoint in endpoint::endpoints(context).await? {
-        let client = context.client_at(&endpoint).await?;
-        match context.within_timeout(client.defragment(DefragmentRequest {})).await {
+    let connection = context.connection().await?;
+    for endpoint in endpoint::endpoints(context, &connection).await? {
+        let defragmented = async {
+            let client = context.connect(connection.to(&endpoint)).await?;
+            context.within_timeout(client.defragment(DefragmentRequest {})).await
+        };
+        match defragmented.await {
             Ok(_) => context.print(&format!("Finished defragmenting etcd member[{endpoint}]")),
             Err(error) => {
                 has_failed = true;

@@ -1,14 +1,14 @@
 //! `endpoint health`, `endpoint status`, `endpoint hashkv`: one answer for each endpoint given.
 
 use coracle_core::api::etcdserverpb::{
-    AlarmType, HashKvRequest, MemberListRequest, RangeRequest, StatusRequest,
+    AlarmMember, AlarmType, HashKvRequest, MemberListRequest, RangeRequest, StatusRequest,
 };
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
 use super::{Context, Exit, Failure, alarm};
 use crate::args::{Command, Flag, Kind};
-use crate::client::RpcError;
+use crate::environment::Connection;
 use crate::format::{EndpointHealth, Output};
 use crate::go::format_duration;
 
@@ -64,14 +64,19 @@ static HASHKV_FLAGS: [Flag; 2] = [
 ];
 
 /// The endpoints given, or with `--cluster` the client URLs of all members.
-pub(super) async fn endpoints(context: &Context<'_>) -> Result<Vec<String>, Failure> {
-    context.format()?;
+pub(super) async fn endpoints(
+    context: &Context<'_>,
+    connection: &Connection,
+) -> Result<Vec<String>, Failure> {
     if !context.parsed.is_on("cluster") {
-        return Ok(context.parsed.list("endpoints"));
+        return Ok(connection.endpoints.clone());
     }
-    let client = context.client().await?;
-    let request = MemberListRequest { linearizable: true };
-    let response = context.within_timeout(client.member_list(request)).await;
+    let listed = async {
+        let client = context.connect(connection.clone()).await?;
+        let request = MemberListRequest { linearizable: true };
+        context.within_timeout(client.member_list(request)).await
+    };
+    let response = listed.await;
     let response = response.map_err(|error| {
         let what = "failed to fetch endpoints from etcd cluster member list";
         Failure::new(Exit::Error, format!("{what}: {error}"))
@@ -82,12 +87,13 @@ pub(super) async fn endpoints(context: &Context<'_>) -> Result<Vec<String>, Fail
 
 /// Asks all endpoints at once; they are shown in the order in which they answer.
 async fn health(context: &Context<'_>) -> Result<(), Failure> {
+    let connection = context.connection().await?;
     let mut list = Vec::new();
-    let endpoints = endpoints(context).await?;
-    let mut answers: FuturesUnordered<_> =
-        endpoints.into_iter().map(|endpoint| health_of(context, endpoint)).collect();
+    let endpoints = endpoints(context, &connection).await?;
+    let ask = |endpoint| health_of(context, &connection, endpoint);
+    let mut answers: FuturesUnordered<_> = endpoints.into_iter().map(ask).collect();
     while let Some(answer) = answers.next().await {
-        list.push(answer?);
+        list.push(answer);
     }
     let is_healthy = list.iter().all(|health| health.is_healthy);
     context.show(&Output::EndpointHealth(list))?;
@@ -96,42 +102,55 @@ async fn health(context: &Context<'_>) -> Result<(), Failure> {
 
 /// A member is healthy if it answers a linearizable read (refusing it for want of permission is an
 /// answer too) and no alarm is raised.
-async fn health_of(context: &Context<'_>, endpoint: String) -> Result<EndpointHealth, Failure> {
-    let client = context.client_at(&endpoint).await?;
+async fn health_of(
+    context: &Context<'_>,
+    connection: &Connection,
+    endpoint: String,
+) -> EndpointHealth {
     let started = context.environment.now();
-    let request = RangeRequest { key: "health".into(), ..RangeRequest::default() };
-    let answer = context.within_timeout(client.range(request)).await;
-    let took = context.environment.now().saturating_sub(started);
-    let mut error = match answer {
-        Err(RpcError { message, .. }) if message != "etcdserver: permission denied" => message,
-        _ => String::new(),
+    let read = async {
+        let client = context.connect(connection.to(&endpoint)).await?;
+        let request = RangeRequest { key: "health".into(), ..RangeRequest::default() };
+        match context.within_timeout(client.range(request)).await {
+            Err(error) if error.message != "etcdserver: permission denied" => Err(error),
+            _ => Ok(client),
+        }
     };
-    if error.is_empty() {
-        error = match alarm::alarms(context, client.as_ref()).await {
-            Ok(response) if response.alarms.is_empty() => String::new(),
-            Ok(response) => {
-                let names = response.alarms.iter().map(|alarm| {
-                    match AlarmType::try_from(alarm.alarm) {
-                        Ok(AlarmType::Nospace) => "NOSPACE ",
-                        Ok(AlarmType::Corrupt) => "CORRUPT ",
-                        _ => "UNKNOWN ",
-                    }
-                });
-                format!("Active Alarm(s): {}", names.collect::<String>())
-            }
+    let read = read.await;
+    let took = format_duration(context.environment.now().saturating_sub(started));
+    let error = match read {
+        Err(error) => error.message,
+        Ok(client) => match alarm::alarms(context, client.as_ref()).await {
+            Ok(response) => active_alarms(&response.alarms),
             Err(_) => "Unable to fetch the alarm list".into(),
-        };
+        },
+    };
+    EndpointHealth { endpoint, is_healthy: error.is_empty(), took, error }
+}
+
+/// The alarms as a reason for bad health; empty if there are none.
+fn active_alarms(alarms: &[AlarmMember]) -> String {
+    let name = |alarm: &AlarmMember| match AlarmType::try_from(alarm.alarm) {
+        Ok(AlarmType::Nospace) => "NOSPACE ",
+        Ok(AlarmType::Corrupt) => "CORRUPT ",
+        _ => "UNKNOWN ",
+    };
+    match alarms {
+        [] => String::new(),
+        alarms => format!("Active Alarm(s): {}", alarms.iter().map(name).collect::<String>()),
     }
-    let (is_healthy, took) = (error.is_empty(), format_duration(took));
-    Ok(EndpointHealth { endpoint, is_healthy, took, error })
 }
 
 async fn status(context: &Context<'_>) -> Result<(), Failure> {
     let mut list = Vec::new();
     let mut has_failed = false;
-    for endpoint in endpoints(context).await? {
-        let client = context.client_at(&endpoint).await?;
-        match context.within_timeout(client.status(StatusRequest {})).await {
+    let connection = context.connection().await?;
+    for endpoint in endpoints(context, &connection).await? {
+        let answer = async {
+            let client = context.connect(connection.to(&endpoint)).await?;
+            context.within_timeout(client.status(StatusRequest {})).await
+        };
+        match answer.await {
             Ok(response) => list.push((endpoint, response)),
             Err(error) => {
                 has_failed = true;
@@ -147,10 +166,14 @@ async fn status(context: &Context<'_>) -> Result<(), Failure> {
 async fn hash_kv(context: &Context<'_>) -> Result<(), Failure> {
     let mut list = Vec::new();
     let mut failure = None;
-    for endpoint in endpoints(context).await? {
-        let client = context.client_at(&endpoint).await?;
+    let connection = context.connection().await?;
+    for endpoint in endpoints(context, &connection).await? {
         let request = HashKvRequest { revision: context.parsed.int64("rev") };
-        match context.within_timeout(client.hash_kv(request)).await {
+        let answer = async {
+            let client = context.connect(connection.to(&endpoint)).await?;
+            context.within_timeout(client.hash_kv(request)).await
+        };
+        match answer.await {
             Ok(response) => list.push((endpoint, response)),
             Err(error) => {
                 let what = "Failed to get the hash of endpoint";

@@ -21,6 +21,9 @@ mod txn;
 mod version;
 mod watch;
 
+use std::cell::RefCell;
+use std::time::Duration;
+
 use futures_util::future::{Either, LocalBoxFuture, select};
 
 use crate::args::{Command, Parsed};
@@ -120,6 +123,9 @@ pub(crate) const DEADLINE_EXCEEDED: u32 = 4;
 pub(crate) const INTERNAL: u32 = 13;
 pub(crate) const UNAVAILABLE: u32 = 14;
 
+/// Pause before a connection is tried again.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
+
 /// What a command is given: its parsed arguments and its host.
 pub(crate) struct Context<'a> {
     pub(crate) environment: &'a dyn Environment,
@@ -153,23 +159,52 @@ impl Context<'_> {
 
     /// A client of all the endpoints given.
     pub(crate) async fn client(&self) -> Result<Box<dyn Client>, Failure> {
-        self.client_of(self.parsed.list("endpoints")).await
+        self.client_of(self.connection().await?).await
     }
 
-    /// A client of one endpoint.
-    pub(crate) async fn client_at(&self, endpoint: &str) -> Result<Box<dyn Client>, Failure> {
-        self.client_of(vec![endpoint.to_string()]).await
+    pub(crate) async fn client_of(
+        &self,
+        connection: Connection,
+    ) -> Result<Box<dyn Client>, Failure> {
+        self.connect(connection).await.map_err(|error| match error.code {
+            DEADLINE_EXCEEDED => error.into(),
+            _ => Failure::new(Exit::BadConnection, error.message),
+        })
     }
 
-    async fn client_of(&self, endpoints: Vec<String>) -> Result<Box<dyn Client>, Failure> {
-        self.format()?;
-        let connection = self.connection(endpoints).await?;
-        let connected = self.environment.connect(connection).await;
-        connected.map_err(|error| Failure::new(Exit::BadConnection, error.message))
+    /// Connects; tries again until `--command-timeout` if nothing answers, as a member may just be
+    /// starting.
+    pub(crate) async fn connect(
+        &self,
+        connection: Connection,
+    ) -> Result<Box<dyn Client>, RpcError> {
+        let refusal = RefCell::new(None);
+        let attempts = async {
+            loop {
+                match self.environment.connect(connection.clone()).await {
+                    Err(error) if error.code == UNAVAILABLE => {
+                        refusal.replace(Some(error));
+                        self.environment.sleep(RECONNECT_PAUSE).await;
+                    }
+                    outcome => return outcome,
+                }
+            }
+        };
+        let outcome = self.within_timeout(Box::pin(attempts)).await;
+        // The deadline alone would not tell what is wrong.
+        if outcome.is_err()
+            && let Some(refusal) = refusal.take()
+        {
+            self.complain(&refusal.message);
+        }
+        outcome
     }
 
-    async fn connection(&self, endpoints: Vec<String>) -> Result<Connection, Failure> {
+    /// How to connect to the endpoints given; asks for the password if need be.
+    pub(crate) async fn connection(&self) -> Result<Connection, Failure> {
         let parsed = &self.parsed;
+        self.format()?;
+        let endpoints = parsed.list("endpoints");
         if !parsed.text("discovery-srv").is_empty() {
             let message = "discovery of endpoints by DNS SRV records is not supported";
             return Err(Failure::new(Exit::Error, message));

@@ -21,9 +21,9 @@ pub(super) const COMMAND: Command = Command {
 async fn move_leader(context: &Context<'_>) -> Result<(), Failure> {
     let argument = context.only_argument("move-leader command needs 1 argument")?;
     let target_id = parse_u64(&argument, 16).map_err(Failure::arguments)?;
-    let endpoints = context.parsed.list("endpoints");
-    for endpoint in &endpoints {
-        let client = context.client_at(endpoint).await?;
+    let connection = context.connection().await?;
+    for endpoint in &connection.endpoints {
+        let client = context.connect(connection.to(endpoint)).await?;
         let status = context.within_timeout(client.status(StatusRequest {})).await?;
         if status.header.is_none_or(|header| header.member_id != status.leader) {
             continue;
@@ -36,5 +36,6 @@ async fn move_leader(context: &Context<'_>) -> Result<(), Failure> {
             response,
         });
     }
-    Err(Failure::arguments(format!("no leader endpoint given at [{}]", endpoints.join(" "))))
+    let endpoints = connection.endpoints.join(" ");
+    Err(Failure::arguments(format!("no leader endpoint given at [{endpoints}]")))
 }

@@ -36,15 +36,14 @@ const HASH_BYTES: u64 = 32;
 
 async fn save(context: &Context<'_>) -> Result<(), Failure> {
     let path = context.only_argument("snapshot save expects one argument")?;
-    context.format()?;
-    let endpoints = context.parsed.list("endpoints");
-    if endpoints.len() > 1 {
-        let list = endpoints.join(" ");
+    let connection = context.connection().await?;
+    if connection.endpoints.len() > 1 {
+        let list = connection.endpoints.join(" ");
         return Err(interrupted(format!(
             "snapshot must be requested to one selected node, not multiple [{list}]"
         )));
     }
-    let client = context.client().await?;
+    let client = context.client_of(connection).await?;
     let file = context.environment.create_file(&path).await;
     let file = file.map_err(|error| {
         interrupted(format!("could not open {path}.part ({error})"))
