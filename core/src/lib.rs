@@ -7,6 +7,7 @@
 pub mod api;
 pub mod apply;
 pub mod error;
+pub mod lease;
 pub mod limits;
 pub mod node;
 pub mod platform;
