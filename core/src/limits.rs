@@ -20,6 +20,12 @@ pub const LEASE_REVOKE_RATE: usize = 500;
 pub const MAX_PENDING_REVOKES: usize = 16;
 /// Leases in one checkpoint entry.
 pub const MAX_LEASE_CHECKPOINT_BATCH: usize = 1_000;
+/// Keys that a range, a delete or a compaction looks at under one lock of the key index.
+pub const RANGE_SLICE_KEYS: usize = 1_000;
+/// Values that a range reads under one lock of the backend.
+pub const RANGE_SLICE_VALUES: usize = 128;
+/// Bytes above which a catch-up batch of a watcher takes in no further revision.
+pub const WATCH_BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// Revisions that one catch-up batch of a watcher may hold.
 pub const WATCH_BATCH_REVISIONS: usize = 1_000;
 /// One blob of a maintenance snapshot, in bytes.
@@ -38,8 +44,12 @@ pub const LEASE_EXPIRY_RETRY: Duration = Duration::from_secs(3);
 pub const WATCH_RING_REVISIONS: usize = 4_096;
 /// Bytes of events that the watch hub keeps at hand.
 pub const WATCH_RING_BYTES: usize = 16 * 1024 * 1024;
-/// Bytes of history that one catch-up batch of watchers reads, as far as a revision allows.
-pub const WATCH_BATCH_BYTES: usize = 8 * 1024 * 1024;
+/// Bytes of events that a watch stream takes to work on at once, at least one revision.
+pub const WATCH_BATCH_BYTES: usize = 2 * 1024 * 1024;
+/// The same for watchers that take their responses in fragments, whose batches make one response.
+pub const WATCH_FRAGMENTED_BATCH_BYTES: usize = 8 * 1024 * 1024;
+/// Revisions that a catch-up reads first, before it knows how large they are.
+pub const WATCH_FIRST_READ_REVISIONS: usize = 32;
 /// Events that one batch holds for all watchers of a stream, as far as a revision allows.
 pub const WATCH_BATCH_EVENTS: usize = 16 * 1024;
 /// Revisions that a watch stream may lag before it gets several in one response; etcd's buffer.
