@@ -52,6 +52,26 @@ impl Socket {
         self.lock().poll_drain(cx)
     }
 
+    /// Appends `data` without asking for room; see [`Socket::has_room`].
+    pub(crate) fn push(&self, data: &[u8]) {
+        self.lock().outgoing.extend_from_slice(data);
+    }
+
+    /// Whether fewer than [`HIGH_WATER`] bytes wait.
+    pub(crate) fn has_room(&self) -> bool {
+        self.lock().pending() < HIGH_WATER
+    }
+
+    /// Waits until there is room.
+    pub(crate) async fn room(&self) -> io::Result<()> {
+        poll_fn(|cx| self.lock().poll_room(cx)).await
+    }
+
+    /// Waits until everything is written.
+    pub(crate) async fn drained(&self) -> io::Result<()> {
+        poll_fn(|cx| self.poll_drain(cx)).await
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -15,7 +15,7 @@
 pub(crate) mod call;
 mod http1;
 mod http2;
-mod io;
+pub(crate) mod io;
 mod limits;
 
 use std::future::Future;
