@@ -399,6 +399,21 @@ impl Responses {
         ready
     }
 
+    /// Runs `work` until it is done, or, with `None`, until the client is gone.
+    pub(crate) async fn unless_gone<F: Future>(&mut self, work: F) -> Option<F::Output> {
+        let mut work = pin!(work);
+        poll_fn(|cx| {
+            if let Poll::Ready(output) = work.as_mut().poll(cx) {
+                return Poll::Ready(Some(output));
+            }
+            match &mut self.send {
+                Some(send) => send.poll_reset(cx).map(|_| None),
+                None => Poll::Ready(None),
+            }
+        })
+        .await
+    }
+
     /// Ends the stream: with OK, or with an error.
     pub(crate) fn finish(mut self, result: Result<(), Status>) {
         let Some(mut send) = self.send.take() else { return };

@@ -27,8 +27,8 @@ impl Native {
     }
 
     /// Tells the transport who it speaks for, once the node knows its cluster and itself.
-    pub(crate) fn set_identity(&self, cluster_id: u64, member_id: u64) {
-        self.transport.set_identity(Identity { cluster_id, member_id });
+    pub(crate) fn set_identity(&self, identity: Identity) {
+        self.transport.set_identity(identity);
     }
 }
 
