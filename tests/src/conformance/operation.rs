@@ -1,5 +1,6 @@
 //! What is sent to both servers, and what comes back.
 
+use bytes::Bytes;
 use coracle_core::api::etcdserverpb::*;
 use coracle_core::api::mvccpb::Event;
 
@@ -34,6 +35,8 @@ pub enum Operation {
     WatchProgress { stream: usize },
     /// Ends the stream with all its watchers and opens a new one.
     WatchReset { stream: usize },
+    /// Reads the key until it is gone, and answers the last read: for leases that expire.
+    AwaitAbsence(Bytes),
     /// Waits until every watcher has received every event due to it, and compares them.
     Settle,
 }
