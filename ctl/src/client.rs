@@ -8,8 +8,9 @@
 //! a command line has no need of a second one. A native implementation over `Send` futures fits
 //! without a change; [`crate::run`] is driven by the runtime's `block_on`.
 //!
-//! Nothing here retries or times out by itself. A client over several endpoints picks one and fails
-//! over as etcd's does: reads are repeated on `Unavailable`, writes only if the request never left.
+//! Timeouts are the commands': they drop the future. A client over several endpoints picks one and
+//! fails over as etcd's does: reads are repeated on `Unavailable`, writes only if the request never
+//! left.
 
 use coracle_core::api::etcdserverpb::{
     AlarmRequest, AlarmResponse, CompactionRequest, CompactionResponse, DefragmentRequest,
@@ -65,7 +66,8 @@ pub trait Client {
 
     /// Opens a watch stream. It returns at once: a server may send its first header only with the
     /// first reply, so that waiting for the RPC to open before sending a request would never end.
-    /// A failure to open is the first item of the replies.
+    /// A failure to open is the first item of the replies. It asks for a member that has a leader
+    /// (metadata `hasleader: true`).
     fn watch(&self) -> Duplex<WatchRequest, WatchResponse>;
 
     fn lease_grant(&self, request: LeaseGrantRequest) -> Reply<'_, LeaseGrantResponse>;

@@ -33,6 +33,13 @@ pub struct Connection {
     pub credentials: Option<(String, String)>,
 }
 
+impl Connection {
+    /// The same, to one endpoint only.
+    pub fn to(&self, endpoint: &str) -> Connection {
+        Connection { endpoints: vec![endpoint.into()], ..self.clone() }
+    }
+}
+
 /// The TLS flags. Paths are the host's to read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tls {
@@ -74,19 +81,30 @@ pub trait Environment {
     fn sleep(&self, duration: Duration) -> LocalBoxFuture<'static, ()>;
 
     /// Starts a new file, which will be at `path` once finished. A host with a file system writes
-    /// to `path` + `.part` and renames (as `etcdctl snapshot save` does); a page offers a download.
+    /// to `path` + `.part` and renames (as `etcdctl snapshot save` does); a page offers a download. An error reads as
+    /// Go's do: `open x.part: no such file or directory`.
     fn create_file(
         &self,
         path: &str,
     ) -> LocalBoxFuture<'_, Result<Box<dyn FileWriter>, String>>;
 
-    /// A client of the cluster at `connection.endpoints`. Connecting may be lazy: an endpoint that
-    /// does not answer may fail here or at the first RPC, both with `Unavailable` or
-    /// `DeadlineExceeded`.
+    /// A client of the cluster at `connection.endpoints`. Where none of them answers it fails with
+    /// `Unavailable`, and is called again until the command's timeout; any other error is final.
     fn connect(
         &self,
         connection: Connection,
     ) -> LocalBoxFuture<'_, Result<Box<dyn Client>, RpcError>>;
+
+    /// Runs a program with these variables added to its environment, with the standard streams of
+    /// this one; returns its exit code. A host without programs cannot.
+    fn execute(
+        &self,
+        command: &[String],
+        variables: &[(String, String)],
+    ) -> LocalBoxFuture<'_, Result<i32, String>> {
+        let _ = (command, variables);
+        Box::pin(std::future::ready(Err("programs cannot be run here".into())))
+    }
 
     /// Ends when the user interrupts the command (Ctrl-C). Pending forever otherwise.
     fn interrupted(&self) -> LocalBoxFuture<'static, ()>;
