@@ -1,5 +1,5 @@
 //! What is recorded: each operation with its two instants, each watcher's responses, and what the
-//! members say in the end. Time is counted from the start of the run, so that virtual time does too.
+//! members say in the end. Time counts from the start of the run: real or virtual.
 
 use std::time::Duration;
 
