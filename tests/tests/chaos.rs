@@ -27,7 +27,7 @@ const RESUME_LIMIT: Duration = Duration::from_secs(3);
 /// A scenario gives up waiting for writes after this time; the limit above is judged afterwards.
 const RESUME_DEADLINE: Duration = Duration::from_secs(30);
 /// Operations between two rounds.
-const OPERATIONS_PER_ROUND: usize = 300;
+const OPERATIONS_PER_ROUND: usize = 1000;
 /// Longer than etcd's default election timeout of 1 s: the others elect a leader meanwhile.
 const PAUSE: Duration = Duration::from_millis(2500);
 
@@ -85,8 +85,9 @@ fn scenario(
     let seed = seed()?;
     let rounds = if env::var_os("CORACLE_LONG").is_some() { 20 } else { 3 };
     println!("{name}: {rounds} rounds, seed {seed}");
-    let mut cluster = Cluster::start(target()?, 3)?;
-    let load = Load::start(&cluster, LoadOptions::with_seed(seed))?;
+    let kind = target()?;
+    let mut cluster = Cluster::start(kind, 3)?;
+    let load = Load::start(&cluster, LoadOptions::new(seed, kind))?;
     let mut random = StdRng::seed_from_u64(seed);
     let mut gaps = Vec::new();
     for round in 1..=rounds {

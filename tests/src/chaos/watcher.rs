@@ -42,6 +42,7 @@ pub(super) struct WatchPlan {
     pub(super) prev_kv: bool,
     /// The member it begins with.
     pub(super) member: usize,
+    pub(super) request_progress: bool,
     pub(super) seed: u64,
 }
 
@@ -51,6 +52,7 @@ pub(super) struct Watcher {
     endpoints: Arc<Vec<String>>,
     random: StdRng,
     member: usize,
+    request_progress: bool,
     log: WatchLog,
     /// Revision of the next event, at least.
     next_revision: i64,
@@ -78,6 +80,7 @@ impl Watcher {
             endpoints,
             random: StdRng::seed_from_u64(plan.seed),
             member: plan.member,
+            request_progress: plan.request_progress,
             log,
             next_revision: 1,
             until,
@@ -135,7 +138,7 @@ impl Watcher {
                         return Ok(());
                     }
                 }
-                _ = progress.tick() => {
+                _ = progress.tick(), if self.request_progress => {
                     // A full queue means that the member does not read: silence will tell.
                     let _ = requests.try_send(progress_request());
                 }

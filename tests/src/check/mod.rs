@@ -6,8 +6,8 @@
 //!
 //! Finding *some* legal order of concurrent operations is exponential in general. etcd tells the
 //! order: every response carries the store's revision in its header, and every change has one.
-//! So after the run the whole change history is read back from each member (a watch from revision
-//! 1) and becomes the [`Timeline`]; each recorded answer is looked up in it, and only two
+//! So after the run each member's whole change history is read back (by a watch from revision 1
+//! on) and becomes the [`Timeline`]; each recorded answer is looked up in it, and only two
 //! questions are left, both answered by sorting:
 //!
 //! - *Is the answer right at its revision?* A read must return the model's state at its revision;
