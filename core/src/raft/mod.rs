@@ -4,4 +4,5 @@
 //! needs: types ([`types`]), the log and the vote on the WAL ([`log`]), the state machine, raft
 //! snapshots and the network. Everything above speaks to them through `node`.
 
+pub mod convert;
 pub mod types;
