@@ -64,16 +64,32 @@ impl Programs {
         Ok(&self.folder)
     }
 
-    fn command(&self, system: System) -> Command {
-        match system {
-            System::Etcd => Command::new(&self.etcd),
-            System::Coracle => {
-                let mut command = Command::new(&self.coracle);
-                command.arg("serve");
+    fn command(&self, system: System, cores: Cores) -> Command {
+        let program = match system {
+            System::Etcd => &self.etcd,
+            System::Coracle => &self.coracle,
+        };
+        let mut command = match cores {
+            Cores::All => Command::new(program),
+            Cores::First => {
+                let mut command = Command::new("taskset");
+                command.args(["--cpu-list", "0"]).arg(program);
                 command
             }
+        };
+        if system == System::Coracle {
+            command.arg("serve");
         }
+        command
     }
+}
+
+/// The cores that a member may use. It is bound from its start, so that it makes as many threads as
+/// it has cores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cores {
+    All,
+    First,
 }
 
 /// The running members of one system. Dropping it kills them and deletes their data.
@@ -91,7 +107,12 @@ struct Member {
 
 impl Cluster {
     /// Starts that many members and waits until each answers a linearizable read.
-    pub(crate) fn start(programs: &Programs, system: System, size: usize) -> Result<Cluster> {
+    pub(crate) fn start(
+        programs: &Programs,
+        system: System,
+        size: usize,
+        cores: Cores,
+    ) -> Result<Cluster> {
         let mut cluster = Cluster { system, members: Vec::new() };
         let ports = free_ports(size * 2)?;
         let (clients, peers) = ports.split_at(size);
@@ -106,7 +127,7 @@ impl Cluster {
             let client = format!("http://127.0.0.1:{}", clients[number]);
             let peer = format!("http://127.0.0.1:{}", peers[number]);
             let process = programs
-                .command(system)
+                .command(system, cores)
                 .arg(format!("--name=m{number}"))
                 .arg(format!("--data-dir={}", data.display()))
                 .arg(format!("--listen-client-urls={client}"))

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::cluster::{Cluster, Programs, SYSTEMS, System};
+use crate::cluster::{Cluster, Cores, Programs, SYSTEMS, System};
 use crate::load::{self, Load, Operation, Outcome};
 use crate::report::{self, Context as Surroundings, Figures, Memory};
 use crate::watch::{self, WatchLoad};
@@ -86,7 +86,7 @@ fn compare(options: &Options, size: usize) -> Result<report::Section> {
     let mut clusters = Vec::new();
     for system in SYSTEMS {
         eprintln!("starting {system}, members: {size}");
-        clusters.push((system, Cluster::start(&options.programs, system, size)?));
+        clusters.push((system, Cluster::start(&options.programs, system, size, Cores::All)?));
     }
     let mut section = report::Section { members: size, memory: Vec::new(), rows: Vec::new() };
     let every_key = requests(options, Operation::Put, 1);

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use coracle_core::api::etcdserverpb::{PutRequest, RangeRequest};
 
 use crate::client::{Rpc, framed};
-use crate::cluster::{self, Cluster, Programs, SYSTEMS, System};
+use crate::cluster::{self, Cluster, Cores, Programs, SYSTEMS, System};
 use crate::{machine, process, report};
 
 /// Connections × streams on each.
@@ -37,6 +37,9 @@ pub(crate) struct Options {
     /// Bytes per value.
     #[arg(long, default_value_t = 256)]
     value_size: usize,
+    /// Let server and h2load share all cores instead of giving each one of its own.
+    #[arg(long)]
+    unpinned: bool,
     /// Minutes to wait at the start for the machine to become quiet.
     #[arg(long, default_value_t = 0)]
     patience: u64,
@@ -57,11 +60,12 @@ pub(crate) fn main(options: &Options) -> Result<()> {
     let folder = options.programs.prepare()?.to_owned();
     machine::wait_until_quiet(std::time::Duration::from_secs(60 * options.patience));
     let load_before = machine::load_average();
-    let clusters = SYSTEMS.map(|system| {
-        Ok::<_, anyhow::Error>((system, Cluster::start(&options.programs, system, 1)?))
-    });
-    let clusters = clusters.into_iter().collect::<Result<Vec<_>>>()?;
-    let pinned = pin(&clusters)?;
+    let pinned = !options.unpinned && can_pin();
+    let cores = if pinned { Cores::First } else { Cores::All };
+    let mut clusters = Vec::new();
+    for system in SYSTEMS {
+        clusters.push((system, Cluster::start(&options.programs, system, 1, cores)?));
+    }
     let mut text = String::new();
     for line in [
         format!("Machine: {}.", machine::description()),
@@ -117,21 +121,10 @@ fn loads(folder: &Path, value_size: usize) -> Result<[Load; 2]> {
     ])
 }
 
-/// Pins every thread of the servers to core 0; `false` where that is not possible.
-fn pin(clusters: &[(System, Cluster)]) -> Result<bool> {
-    if std::thread::available_parallelism()?.get() < 2 {
-        return Ok(false);
-    }
-    for (_, cluster) in clusters {
-        for process in cluster.processes() {
-            let mut taskset = Command::new("taskset");
-            taskset.args(["--all-tasks", "--cpu-list", "--pid", "0", &process.to_string()]);
-            if !taskset.output().is_ok_and(|output| output.status.success()) {
-                return Ok(false);
-            }
-        }
-    }
-    Ok(true)
+/// Whether server and load generator can have a core each.
+fn can_pin() -> bool {
+    std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1)
+        && Command::new("taskset").arg("--version").output().is_ok()
 }
 
 fn row(

@@ -30,7 +30,7 @@ pub(crate) fn description() -> String {
     format!(
         "{cores} cores of {model}, {} GiB, Linux {}",
         (kibibytes as f64 / f64::from(1 << 20)).round(),
-        kernel.trim()
+        kernel.trim().split('-').next().unwrap_or_default()
     )
 }
 
