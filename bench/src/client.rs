@@ -195,3 +195,15 @@ fn check_status(headers: &HeaderMap) -> Result<()> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use coracle_core::api::etcdserverpb::RangeRequest;
+
+    #[test]
+    fn a_frame_is_a_flag_a_length_and_the_message() {
+        let frame = framed(&RangeRequest { key: "a".into(), ..Default::default() });
+        assert_eq!(&frame[..], [0, 0, 0, 0, 3, 0x0a, 1, b'a']);
+    }
+}

@@ -114,8 +114,9 @@ fn measure(options: &Options, cell: &Cell, clusters: &[(System, Cluster)]) -> Re
             let outcome =
                 run(cell, cluster).with_context(|| format!("{} against {system}", name(cell)))?;
             eprintln!(
-                "{:<44} {system:<11} {:>8.0}/s  p50 {:>8.3} ms  p99 {:>8.3} ms  {:>6.1} us CPU",
+                "{:<45} {:<11} {:>8.0}/s  p50 {:>8.3} ms  p99 {:>8.3} ms  {:>6.1} us CPU",
                 name(cell),
+                system.to_string(),
                 outcome.per_second(),
                 load::quantile(&outcome.latency, 0.5),
                 load::quantile(&outcome.latency, 0.99),

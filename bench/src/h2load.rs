@@ -86,8 +86,8 @@ pub(crate) fn main(options: &Options) -> Result<()> {
     let [etcd, coracle] = SYSTEMS;
     let _ = write!(
         text,
-        "\n| load | conns × streams | {etcd} /s | {coracle} /s | {etcd} CPU µs | {coracle} CPU µs | \
-         ratio |\n|---|---|--:|--:|--:|--:|--:|\n"
+        "\n| load | conns × streams | {etcd} /s | {coracle} /s | {etcd} CPU µs | {coracle} CPU µs \
+         | ratio |\n|---|---|--:|--:|--:|--:|--:|\n"
     );
     for load in loads(&folder, options.value_size)? {
         for shape in SHAPES {
@@ -140,8 +140,9 @@ fn row(
             let (speed, cost) = run(options, load, (connections, streams), cluster, pinned)
                 .with_context(|| format!("{} against {system}", load.name))?;
             eprintln!(
-                "{:<20} {connections:>3} x {streams:<3} {system:<11} {speed:>8.0}/s {cost:>7.1} us CPU",
-                load.name
+                "{:<20} {connections:>3} x {streams:<3} {:<11} {speed:>8.0}/s {cost:>7.1} us CPU",
+                load.name,
+                system.to_string()
             );
             speeds.push(speed);
             costs.push(cost);
@@ -211,4 +212,31 @@ fn speed(report: &str, requests: u64) -> Result<f64> {
 fn median(samples: &mut [f64]) -> f64 {
     samples.sort_by(f64::total_cmp);
     samples.get(samples.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REPORT: &str = "\
+finished in 1.33s, 22530.12 req/s, 1.10MB/s
+requests: 30000 total, 30000 started, 30000 done, 30000 succeeded, 0 failed, 0 errored, 0 timeout
+status codes: 30000 2xx, 0 3xx, 0 4xx, 0 5xx
+";
+
+    #[test]
+    fn the_speed_is_read_from_the_report() {
+        assert_eq!(speed(REPORT, 30_000).unwrap(), 22530.12);
+    }
+
+    #[test]
+    fn a_report_with_failures_is_an_error() {
+        assert!(speed(&REPORT.replace("0 errored", "1 errored"), 30_000).is_err());
+        assert!(speed(REPORT, 30_001).is_err());
+    }
+
+    #[test]
+    fn the_median_is_one_of_the_samples() {
+        assert_eq!(median(&mut [3.0, 1.0, 2.0]), 2.0);
+    }
 }

@@ -160,12 +160,39 @@ pub(crate) fn milliseconds(value: f64) -> String {
 
 /// Puts `text` between the part's markers in the document, replacing what was there.
 pub(crate) fn write(document: &Path, part: &str, text: &str) -> Result<()> {
-    let (begin, end) = (format!("<!-- begin {part} -->"), format!("<!-- end {part} -->"));
     let old = fs::read_to_string(document)
         .with_context(|| format!("cannot read {}", document.display()))?;
-    let places = old.find(&begin).zip(old.find(&end)).filter(|(from, to)| from < to);
-    let (from, to) = places
-        .with_context(|| format!("{} has no markers `{begin}`, `{end}`", document.display()))?;
-    let new = format!("{}{begin}\n{}\n{}", &old[..from], text.trim_end(), &old[to..]);
+    let new = replaced(&old, part, text)
+        .with_context(|| format!("{} has no place for the part {part}", document.display()))?;
     fs::write(document, new).with_context(|| format!("cannot write {}", document.display()))
+}
+
+/// The document with `text` in the part's place; `None` when it has no such place.
+fn replaced(old: &str, part: &str, text: &str) -> Option<String> {
+    let (begin, end) = (format!("<!-- begin {part} -->"), format!("<!-- end {part} -->"));
+    let (from, to) = (old.find(&begin)?, old.find(&end)?);
+    let (before, after) = (old.get(..from)?, old.get(to..)?);
+    (from < to).then(|| format!("{before}{begin}\n{}\n{after}", text.trim_end()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_replaced_and_the_prose_around_it_stays() {
+        let old = "Before\n<!-- begin one -->\nold\n<!-- end one -->\nAfter\n";
+        let new = replaced(old, "one", "new\n").unwrap();
+        assert_eq!(new, "Before\n<!-- begin one -->\nnew\n<!-- end one -->\nAfter\n");
+        assert_eq!(replaced(&new, "one", "new").unwrap(), new);
+        assert!(replaced(old, "two", "new").is_none());
+    }
+
+    #[test]
+    fn milliseconds_keep_three_digits() {
+        assert_eq!(
+            [0.1234, 1.234, 12.34, 123.4].map(milliseconds),
+            ["0.123", "1.23", "12.3", "123"]
+        );
+    }
 }

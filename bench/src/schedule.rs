@@ -99,3 +99,37 @@ impl Timetable {
         self.due.close();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::block_on;
+
+    #[test]
+    fn an_open_loop_keeps_its_timetable_however_late_the_client_is() {
+        let start = Instant::now();
+        let schedule = Schedule::new(Some(1000.0), start, Duration::from_millis(50));
+        // A stall of the client's, after which everything is overdue.
+        thread::sleep(Duration::from_millis(100));
+        let due = block_on(async {
+            let mut due = Vec::new();
+            while let Some(instant) = schedule.next().await {
+                due.push(instant.duration_since(start));
+            }
+            Ok(due)
+        });
+        let timetable: Vec<Duration> = (0..50).map(Duration::from_millis).collect();
+        assert_eq!(due.unwrap(), timetable);
+    }
+
+    #[test]
+    fn a_closed_loop_ends_when_it_is_stopped() {
+        let schedule = Schedule::new(None, Instant::now(), Duration::ZERO);
+        let asked = block_on(async {
+            let first = schedule.next().await.is_some();
+            schedule.stop();
+            Ok((first, schedule.next().await.is_some()))
+        });
+        assert_eq!(asked.unwrap(), (true, false));
+    }
+}

@@ -206,3 +206,21 @@ async fn write(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_watcher_has_a_stream() {
+        for (watchers, streams) in [(1000, 100), (7, 3), (3, 3)] {
+            let length = Duration::ZERO;
+            let load =
+                WatchLoad { connections: 1, streams, watchers, rate: 1.0, length, value_size: 8 };
+            let spread: Vec<usize> =
+                (0..streams).map(|stream| watchers_of_stream(&load, stream)).collect();
+            assert_eq!(spread.iter().sum::<usize>(), watchers, "{spread:?}");
+            assert!(spread.iter().all(|number| *number > 0), "{spread:?}");
+        }
+    }
+}

@@ -53,6 +53,13 @@ fn all(options: &Options, steps: &mut Steps) -> Result<()> {
     steps.step("wasm", "core compiles where there are no threads, files or sockets", || {
         run(toolchain.cargo("check").args(["-p", "coracle-core"]))
     })?;
+    // All with the same variables, since build scripts read some (`PROTOC`): a change would build
+    // again what depends on them.
+    let cargo = || {
+        let mut command = cargo();
+        tools.set_environment(&mut command);
+        command
+    };
     steps.step("clippy", "no warnings, in any target of any crate", || {
         run(cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
     })?;
@@ -63,7 +70,6 @@ fn all(options: &Options, steps: &mut Steps) -> Result<()> {
     steps.step("test", "all tests of all crates", || {
         let mut command = cargo();
         command.args(["test", "--workspace"]).env("CORACLE_BIN", binary());
-        tools.set_environment(&mut command);
         if options.long {
             command.env("CORACLE_LONG", "1");
         }
