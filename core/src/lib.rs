@@ -5,8 +5,13 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
-pub mod apply;
 pub mod error;
 pub mod limits;
-pub mod platform;
+pub mod node;
 pub mod raft;
+pub mod apply;
+pub mod mvcc;
+pub mod lease;
+pub mod watch;
+pub mod backend;
+pub mod platform;

@@ -1,5 +1,17 @@
 //! The deterministic heart: `apply` is a function of state and entry. No clock, no randomness.
 
+mod compact;
+mod context;
+mod delete_range;
+mod put;
+mod txn;
+
+pub use compact::compact;
+pub use context::{ApplyContext, LeaseKeeper};
+pub use delete_range::delete_range;
+pub use put::put;
+pub use txn::{is_read_only, read_only_txn, txn};
+
 use crate::api::etcdserverpb as pb;
 use crate::error::Error;
 
@@ -20,4 +32,9 @@ pub enum Reply {
     Alarm(pb::AlarmResponse),
     /// The member table after a membership command.
     Members(Vec<pb::Member>),
+}
+
+/// A header that says the revision only; the rest is the answering member's to fill in.
+fn header(revision: i64) -> Option<pb::ResponseHeader> {
+    Some(pb::ResponseHeader { revision, ..Default::default() })
 }
