@@ -24,8 +24,6 @@ pub const MAX_LEASE_CHECKPOINT_BATCH: usize = 1_000;
 pub const RANGE_SLICE_KEYS: usize = 1_000;
 /// Values that a range reads under one lock of the backend.
 pub const RANGE_SLICE_VALUES: usize = 128;
-/// Bytes above which a catch-up batch of a watcher takes in no further revision.
-pub const WATCH_BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// Revisions that one catch-up batch of a watcher may hold.
 pub const WATCH_BATCH_REVISIONS: usize = 1_000;
 /// One blob of a maintenance snapshot, in bytes.

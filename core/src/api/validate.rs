@@ -55,7 +55,9 @@ pub fn check_txn(request: &TxnRequest, max_txn_ops: usize) -> Result<(), Error> 
 fn check_txn_ops(request: &TxnRequest, limit: usize) -> Result<(), Error> {
     let lists = [request.compare.len(), request.success.len(), request.failure.len()];
     let longest = lists.into_iter().max().unwrap_or(0);
-    let Some(left) = limit.checked_sub(longest) else { return Err(Error::TooManyOps) };
+    let Some(left) = limit.checked_sub(longest) else {
+        return Err(Error::TooManyOps);
+    };
     if request.compare.iter().any(|compare| compare.key.is_empty()) {
         return Err(Error::EmptyKey);
     }
@@ -90,7 +92,9 @@ fn changes_of(ops: &[RequestOp]) -> Result<Changes<'_>, Error> {
         }
     }
     for op in ops {
-        let Some(Request::RequestTxn(txn)) = &op.request else { continue };
+        let Some(Request::RequestTxn(txn)) = &op.request else {
+            continue;
+        };
         let (success, failure) = (changes_of(&txn.success)?, changes_of(&txn.failure)?);
         // Only one of the two branches will run: they may put the same keys.
         let puts: BTreeSet<_> = success.puts.union(&failure.puts).copied().collect();
@@ -102,7 +106,9 @@ fn changes_of(ops: &[RequestOp]) -> Result<Changes<'_>, Error> {
         all.deletes.extend(failure.deletes);
     }
     for op in ops {
-        let Some(Request::RequestPut(put)) = &op.request else { continue };
+        let Some(Request::RequestPut(put)) = &op.request else {
+            continue;
+        };
         if all.deletes.contains(&put.key) || !all.puts.insert(&put.key) {
             return Err(Error::DuplicateKey);
         }

@@ -114,10 +114,7 @@ struct Path<'a> {
 }
 
 /// Evaluates the compares of `request`, and of the nested transactions that it would run.
-fn choose<'a>(
-    view: &View<'_>,
-    request: &'a TxnRequest,
-) -> Result<Result<Path<'a>, Error>, Fatal> {
+fn choose<'a>(view: &View<'_>, request: &'a TxnRequest) -> Result<Result<Path<'a>, Error>, Fatal> {
     let mut succeeded = true;
     for compare in &request.compare {
         match holds(view, compare)? {
@@ -153,7 +150,11 @@ fn holds(view: &View<'_>, compare: &Compare) -> Result<Result<bool, Error>, Fata
         all = compares(compare, kv);
         all
     })?;
-    Ok(visited.map(|()| if any { all } else { !by_value && compares(compare, &KeyValue::default()) }))
+    Ok(visited.map(
+        |()| {
+            if any { all } else { !by_value && compares(compare, &KeyValue::default()) }
+        },
+    ))
 }
 
 /// Whether `compare` holds for `kv`. A value of another target than the compare's counts as zero

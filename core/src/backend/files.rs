@@ -47,7 +47,8 @@ pub(super) fn mark_complete(disk: &dyn Disk, number: u64) -> Result<(), Fatal> {
 /// Removes all database files that never became complete.
 pub(super) fn remove_incomplete(disk: &dyn Disk) -> Result<(), Fatal> {
     let names = list(disk)?;
-    let complete = |name: &str| names.iter().any(|other| other.strip_suffix(COMPLETE) == Some(name));
+    let complete =
+        |name: &str| names.iter().any(|other| other.strip_suffix(COMPLETE) == Some(name));
     for name in names.iter().filter(|name| number(name).is_some() && !complete(name)) {
         remove(disk, name)?;
     }

@@ -96,7 +96,8 @@ impl Overlay {
         let mut entries = BTreeMap::new();
         let mut horizon: Option<Bytes> = None;
         for layer in layers {
-            let stretch = layer.entries(bucket).range::<[u8], _>((Bound::Included(from), Bound::Unbounded));
+            let stretch =
+                layer.entries(bucket).range::<[u8], _>((Bound::Included(from), Bound::Unbounded));
             for (seen, (key, value)) in stretch.enumerate() {
                 if horizon.as_ref().is_some_and(|horizon| key > horizon) {
                     break;

@@ -25,9 +25,10 @@
 //! After any failure to write, the backend refuses further flushes: what reached the disk is then
 //! unknown, and only a restart, which reads it again, can tell.
 //!
-//! What this cannot contain: redb checks pages for sense as it walks them and reports what it
-//! finds, but it verifies page checksums only when it repairs. A damaged *inner* page can hide
-//! keys; the scan at start then finds revisions missing only by comparing hashes between members.
+//! Opening a file verifies the checksum of every page in it, so what is damaged while the member
+//! is down stops it at start. A page that goes bad under a running member is noticed when a value
+//! in it is read; a branch page read anew from a failing disk could make redb report an error or,
+//! at worst, hide keys until the members' hashes are compared.
 
 mod database;
 mod files;
@@ -218,7 +219,10 @@ impl Backend {
             (found.collect::<Vec<_>>(), state.database.clone())
         };
         let of_database = |key: &K| database.get(bucket, key.as_ref());
-        keys.iter().zip(found).map(|(key, found)| found.map_or_else(|| of_database(key), Ok)).collect()
+        keys.iter()
+            .zip(found)
+            .map(|(key, found)| found.map_or_else(|| of_database(key), Ok))
+            .collect()
     }
 
     /// The first `limit` entries from `from` on (inclusive), in key order.
@@ -299,13 +303,17 @@ impl Backend {
         loop {
             let newest = {
                 let mut state = self.state_mut();
-                while state.recent.iter().map(|l| l.bytes()).sum::<usize>() > self.options.recent_bytes {
+                while state.recent.iter().map(|l| l.bytes()).sum::<usize>()
+                    > self.options.recent_bytes
+                {
                     state.recent.pop_front();
                 }
                 let mut newest = state.recent.iter().rev().cloned();
                 (newest.next(), newest.next())
             };
-            let (Some(newer), Some(older)) = newest else { return };
+            let (Some(newer), Some(older)) = newest else {
+                return;
+            };
             let joined = newer.bytes() + older.bytes();
             // Sizes that at least double keep the layers few and each entry's copies few.
             if joined > largest || older.bytes() > 2 * newer.bytes() {
@@ -359,7 +367,7 @@ impl Backend {
             }
         }
         restorer.complete()?;
-        self.adopt_newest()
+        self.adopt_newest(|_| ())
     }
 
     /// Replaces the whole state by the newest complete file: what a [`Restorer`] finished.
@@ -368,12 +376,12 @@ impl Backend {
     pub fn replace_with_restored(&self) -> Result<(), Fatal> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let _batch = self.batch();
-        self.state_mut().pending = Layer::default();
-        self.adopt_newest()
+        self.adopt_newest(|state| state.pending = Layer::default())
     }
 
-    /// Opens the newest complete file in place of the current one and removes the others.
-    fn adopt_newest(&self) -> Result<(), Fatal> {
+    /// Opens the newest complete file in place of the current one and removes the others;
+    /// `forget` drops what the new file makes void, in the same moment.
+    fn adopt_newest(&self, forget: impl FnOnce(&mut State)) -> Result<(), Fatal> {
         let newest = files::newest_complete(&*self.disk)?;
         let Some(number) = newest.filter(|number| *number > self.state().database.number()) else {
             return Err(Fatal::Invariant("there is no restored database to adopt".into()));
@@ -382,6 +390,7 @@ impl Backend {
         let old = {
             let mut state = self.state_mut();
             state.recent.clear();
+            forget(&mut state);
             std::mem::replace(&mut state.database, Arc::new(database))
         };
         // Outside the lock: closing a file syncs it.

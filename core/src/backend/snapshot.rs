@@ -51,8 +51,9 @@ impl BackendView {
     /// Everything in the view, as chunks of about
     /// [`PEER_SNAPSHOT_CHUNK_BYTES`] each (one record more at most) for a
     /// [`Restorer`](super::Restorer). The iterator owns the view.
-    pub fn chunks(self) -> Chunks {
-        Chunks { view: self, position: Some((0, Bytes::new())), records: 0 }
+    pub fn chunks(&self) -> Chunks {
+        let view = BackendView { database: self.database.clone() };
+        Chunks { view, position: Some((0, Bytes::new())), records: 0 }
     }
 }
 
@@ -71,7 +72,9 @@ impl Iterator for Chunks {
         let (mut bucket, mut from) = self.position.take()?;
         let mut chunk = vec![0; FRAME_HEADER];
         while chunk.len() < PEER_SNAPSHOT_CHUNK_BYTES {
-            let Some(at) = Bucket::ALL.get(bucket) else { break };
+            let Some(at) = Bucket::ALL.get(bucket) else {
+                break;
+            };
             let page = match self.view.scan(*at, &from, PAGE) {
                 Ok(page) => page,
                 Err(fatal) => return Some(Err(fatal)),

@@ -73,7 +73,9 @@ impl Store {
     /// Removes a bounded part of what compactions have forgotten; `false` if nothing is left.
     pub fn compact_step(&self) -> bool {
         let mut compaction = self.compaction.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(current) = compaction.as_mut() else { return false };
+        let Some(current) = compaction.as_mut() else {
+            return false;
+        };
         let (dropped, next) = self.index_mut().compact(
             current.after.as_deref(),
             current.revision,

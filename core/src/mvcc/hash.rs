@@ -53,7 +53,9 @@ impl Store {
         let mut next = Bytes::new();
         loop {
             let page = self.backend.scan(Bucket::Key, &next, PAGE)?;
-            let Some((last, _)) = page.last() else { return Ok(hash) };
+            let Some((last, _)) = page.last() else {
+                return Ok(hash);
+            };
             next = [last, &[0][..]].concat().into();
             let index = self.index();
             for (key, stored) in page {

@@ -69,6 +69,10 @@ pub(super) struct Slice {
 }
 
 impl Index {
+    pub(super) fn len(&self) -> usize {
+        self.keys.len()
+    }
+
     pub(super) fn get(&self, key: &[u8]) -> Option<&KeyIndex> {
         self.keys.get(key)
     }
@@ -113,7 +117,9 @@ impl Index {
             slice.found.extend(found.filter(|_| wanted > 0));
             return slice;
         }
-        let Some(bounds) = range.bounds(after) else { return slice };
+        let Some(bounds) = range.bounds(after) else {
+            return slice;
+        };
         for (looked, (key, index)) in self.keys.range::<[u8], _>(bounds).enumerate() {
             if let Some(found) = index.at(revision) {
                 slice.count += 1;
@@ -140,7 +146,9 @@ impl Index {
         tombstone: impl Fn(usize) -> Change,
     ) -> (Vec<(Box<[u8]>, Change, i64)>, Option<Box<[u8]>>) {
         let mut deleted = Vec::new();
-        let Some(bounds) = range.bounds(after) else { return (deleted, None) };
+        let Some(bounds) = range.bounds(after) else {
+            return (deleted, None);
+        };
         for (looked, (key, index)) in self.keys.range_mut::<[u8], _>(bounds).enumerate() {
             if let Some((_, life)) = index.alive() {
                 let change = tombstone(deleted.len());

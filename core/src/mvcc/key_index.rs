@@ -99,7 +99,9 @@ impl KeyIndex {
             return Compacted::Fully;
         }
         let up_to = self.older.partition_point(|change| change.main <= revision);
-        let Some(last) = up_to.checked_sub(1) else { return Compacted::Fully };
+        let Some(last) = up_to.checked_sub(1) else {
+            return Compacted::Fully;
+        };
         let count = if forgotten(self.older[last]) { up_to } else { last };
         dropped.extend(self.older.drain(..count.min(limit)));
         if self.older.is_empty() {

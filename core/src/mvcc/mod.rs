@@ -45,9 +45,9 @@ mod key_index;
 mod range;
 mod revision;
 mod store;
-mod txn;
 #[cfg(test)]
 mod tests;
+mod txn;
 
 pub use hash::HashKv;
 pub use history::RevisionEvents;

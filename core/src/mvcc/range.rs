@@ -216,7 +216,8 @@ fn has_filters(request: &RangeRequest) -> bool {
 
 /// Whether `kv` passes the revision filters; a bound of 0 is none (KV-06).
 fn passes(request: &RangeRequest, kv: &KeyValue) -> bool {
-    let within = |revision, min, max| (min == 0 || revision >= min) && (max == 0 || revision <= max);
+    let within =
+        |revision, min, max| (min == 0 || revision >= min) && (max == 0 || revision <= max);
     within(kv.mod_revision, request.min_mod_revision, request.max_mod_revision)
         && within(kv.create_revision, request.min_create_revision, request.max_create_revision)
 }
@@ -232,7 +233,9 @@ impl Collected {
     fn sort(&mut self, request: &RangeRequest) {
         let descending = request.sort_order == SortOrder::Descend as i32;
         let by = |compare: fn(&KeyValue, &KeyValue) -> Ordering| {
-            move |a: &KeyValue, b: &KeyValue| if descending { compare(b, a) } else { compare(a, b) }
+            move |a: &KeyValue, b: &KeyValue| {
+                if descending { compare(b, a) } else { compare(a, b) }
+            }
         };
         match target(request) {
             SortTarget::Key if descending => self.kvs.reverse(),

@@ -97,6 +97,11 @@ impl Store {
         self.compacted.load(Ordering::Acquire)
     }
 
+    /// Keys that live now or whose deletion is not compacted yet.
+    pub fn key_count(&self) -> u64 {
+        self.index().len() as u64
+    }
+
     /// The state as of the newest committed revision.
     pub fn view(&self) -> View<'_> {
         View { store: self, revision: self.current_revision() }
@@ -169,7 +174,9 @@ fn load(backend: &Backend) -> Result<Loaded, Fatal> {
     let mut from = Bytes::new();
     loop {
         let page = backend.scan(Bucket::Key, &from, LOAD_PAGE)?;
-        let Some((last, _)) = page.last() else { return Ok(loaded) };
+        let Some((last, _)) = page.last() else {
+            return Ok(loaded);
+        };
         from = [last, &[0][..]].concat().into();
         for (key, value) in page {
             let change = change_of(&key)?;

@@ -138,7 +138,8 @@ impl<'a> WriteTxn<'a> {
 
     /// Makes the changes visible to everyone.
     pub fn commit(mut self) -> Committed {
-        let committed = Committed { revision: self.revision(), events: std::mem::take(&mut self.events) };
+        let committed =
+            Committed { revision: self.revision(), events: std::mem::take(&mut self.events) };
         self.store.current.store(committed.revision, Ordering::Release);
         committed
     }

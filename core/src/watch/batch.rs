@@ -26,6 +26,8 @@ const EMPTY_RESPONSE_BYTES: usize = 64;
 pub(super) struct Batch {
     entries: Vec<Arc<RevisionEvents>>,
     deliveries: VecDeque<Delivery>,
+    /// Fragments of the first delivery are out, and more follow.
+    fragmented: bool,
     previous: PreviousValues,
 }
 
@@ -56,8 +58,11 @@ impl Batch {
     /// Adds what each watcher gets out of the same pass, which covers all up to `revision`.
     pub(super) fn deliver(&mut self, found: BTreeMap<u64, VecDeque<Place>>, revision: i64) {
         let deliveries = found.into_iter();
-        self.deliveries
-            .extend(deliveries.map(|(serial, events)| Delivery { serial, events, revision }));
+        self.deliveries.extend(deliveries.map(|(serial, events)| Delivery {
+            serial,
+            events,
+            revision,
+        }));
     }
 
     /// The watcher whose turn it is.
@@ -65,9 +70,16 @@ impl Batch {
         self.deliveries.front().map(|delivery| delivery.serial)
     }
 
-    /// Drops what was meant for a watcher that is gone.
+    /// Whether the next response must be the next fragment, with nothing in between: clients join
+    /// fragments as they come (Go's drops what it has when another watcher's response intervenes).
+    pub(super) fn is_fragmented(&self) -> bool {
+        self.fragmented
+    }
+
+    /// Drops the delivery whose turn it is: its watcher is gone.
     pub(super) fn skip(&mut self) {
         self.deliveries.pop_front();
+        self.fragmented = false;
         self.release();
     }
 
@@ -108,11 +120,13 @@ impl Batch {
         if more {
             self.deliveries.push_front(delivery);
         }
+        self.fragmented = more && watcher.fragment;
+        let fragment = self.fragmented;
         self.release();
         Ok(Some(WatchResponse {
             header: Some(ResponseHeader { revision: covered, ..ResponseHeader::default() }),
             watch_id: watcher.id,
-            fragment: more && watcher.fragment,
+            fragment,
             events,
             ..WatchResponse::default()
         }))
@@ -125,7 +139,8 @@ impl Batch {
         history: &dyn History,
     ) -> Result<Event, Fatal> {
         let event = &self.entries[place.0].events[place.1];
-        let prev_kv = if watcher.prev_kv { self.previous.read(place, event, history)? } else { None };
+        let prev_kv =
+            if watcher.prev_kv { self.previous.read(place, event, history)? } else { None };
         Ok(Event { prev_kv, ..event.clone() })
     }
 

@@ -206,7 +206,7 @@ impl Hub {
         state.awaiting.remove(stream);
     }
 
-    /// Counts watchers that fell behind (`synced` is negative) or caught up.
+    /// Counts watchers that fell behind, and such that caught up or went away.
     pub(super) fn count_slow(&self, added: usize, removed: usize) {
         let mut state = self.lock();
         state.slow_watchers = state.slow_watchers + added - removed;

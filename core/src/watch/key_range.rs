@@ -7,7 +7,10 @@ use bytes::Bytes;
 pub(super) enum KeyRange {
     Key(Bytes),
     /// From `start` to before `end`, or to the last key where there is no end.
-    Interval { start: Bytes, end: Option<Bytes> },
+    Interval {
+        start: Bytes,
+        end: Option<Bytes>,
+    },
 }
 
 impl KeyRange {

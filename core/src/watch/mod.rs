@@ -42,8 +42,8 @@
 mod batch;
 mod catch_up;
 mod hub;
-mod intervals;
 mod interests;
+mod intervals;
 mod key_range;
 mod stream;
 mod watcher;

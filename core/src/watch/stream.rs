@@ -175,6 +175,9 @@ impl WatchStream {
         self.interests.remove(&watcher.range, &serial);
         self.hub.leave(&self.handle, &watcher.range);
         self.progress_due.remove(&serial);
+        if self.batch.next_serial() == Some(serial) {
+            self.batch.skip();
+        }
         if !watcher.synced {
             self.catch_up.remove(watcher.next, serial);
             self.hub.count_slow(0, 1);
@@ -209,7 +212,9 @@ impl WatchStream {
     ) -> Poll<Option<Result<WatchResponse, Fatal>>> {
         self.handle.0.waker.register(context.waker());
         for _ in 0..PASSES_PER_POLL {
-            if let Some(reply) = self.replies.pop_front() {
+            if !self.batch.is_fragmented()
+                && let Some(reply) = self.replies.pop_front()
+            {
                 return Poll::Ready(Some(Ok(reply)));
             }
             match self.next_of_batch() {

@@ -3,8 +3,8 @@
 use super::key_range::KeyRange;
 use crate::api::etcdserverpb::WatchCreateRequest;
 use crate::api::etcdserverpb::watch_create_request::FilterType;
-use crate::api::mvccpb::event::EventType;
 use crate::api::mvccpb::Event;
+use crate::api::mvccpb::event::EventType;
 
 /// A watcher of a stream. Its cursor is the stream's while it is synced.
 pub(super) struct Watcher {
