@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::Node;
+use super::{Node, StopReason};
 use super::propose::status;
 use crate::api::coraclepb as pb;
 use crate::api::coraclepb::peer_request::Request;
@@ -140,7 +140,14 @@ impl<P: Platform> Node<P> {
         let target = PeerTarget { id, urls: member.peer_ur_ls };
         let request = pb::PeerRequest { request: Some(request) };
         let answer = self.transport.call(target, request, timeout).await?;
-        answer.response.ok_or_else(|| TransportError::Broken("an empty answer".to_owned()))
+        match answer.response {
+            Some(Response::Error(status)) if status.message == REMOVED_TEXT => {
+                self.stop.stop(StopReason::Removed);
+                Err(TransportError::Refused(status.message))
+            }
+            Some(response) => Ok(response),
+            None => Err(TransportError::Broken("an empty answer".to_owned())),
+        }
     }
 }
 
