@@ -7,6 +7,8 @@
 //! [`local_cluster`] runs nodes within the test's own process. [`grpc`] holds the generated
 //! clients.
 
+pub mod chaos;
+pub mod check;
 pub mod cluster;
 pub mod codec;
 pub mod conformance;

@@ -70,10 +70,8 @@ pub fn long_catch_up() -> Vec<Operation> {
     let mut operations: Vec<Operation> =
         (0..REVISIONS).map(|number| put("counter", number.to_string(), 0)).collect();
     for (start_revision, prev_kv) in [(1, true), (1_200, false)] {
-        operations.push(watch(
-            0,
-            WatchCreateRequest { start_revision, prev_kv, ..Default::default() },
-        ));
+        operations
+            .push(watch(0, WatchCreateRequest { start_revision, prev_kv, ..Default::default() }));
     }
     operations.push(Operation::Settle);
     operations
