@@ -4,6 +4,8 @@ mod compact;
 mod context;
 mod delete_range;
 mod put;
+#[cfg(test)]
+mod key_tests;
 mod txn;
 
 pub use compact::compact;

@@ -22,7 +22,7 @@ use crate::api::etcdserverpb::{
 };
 use crate::api::mvccpb::KeyValue;
 use crate::error::{Error, Fatal};
-use crate::mvcc::{Committed, KeyRange, Store, View, WriteTxn};
+use crate::mvcc::{Committed, KeyRange, KeySet, Store, View, WriteTxn};
 
 /// How often a read-only transaction begins again because a compaction overtook it.
 const READ_ATTEMPTS: usize = 8;
@@ -201,23 +201,40 @@ fn check(
     view: &View<'_>,
     path: &Path<'_>,
 ) -> Result<Result<(), Error>, Fatal> {
-    if let Err(error) = check_puts(context, view, path)? {
+    if let Err(error) = check_puts(context, view, path, &mut KeySet::default())? {
         return Ok(Err(error));
     }
     Ok(check_ranges(view, path))
 }
 
-fn check_puts(
+/// Checks the puts on the path; `deleted` collects what deletes before them on the path name.
+///
+/// A put that keeps its key's value or lease must find the key, also after those deletes. Few can
+/// stand before it (no key may be put and deleted), but "from the key on" can, and etcd panics
+/// then.
+fn check_puts<'a>(
     context: &ApplyContext<'_>,
     view: &View<'_>,
-    path: &Path<'_>,
+    path: &Path<'a>,
+    deleted: &mut KeySet<'a>,
 ) -> Result<Result<(), Error>, Fatal> {
     let mut nested = path.nested.iter();
     for op in path.ops {
         let checked = match &op.request {
-            Some(Request::RequestPut(put)) => check_put(context, view, put)?,
+            Some(Request::RequestPut(put)) => {
+                let keeps = put.ignore_value || put.ignore_lease;
+                if keeps && deleted.contains(&put.key) {
+                    Err(Error::KeyNotFound)
+                } else {
+                    check_put(context, view, put)?
+                }
+            }
+            Some(Request::RequestDeleteRange(delete)) => {
+                deleted.insert(KeyRange::new(&delete.key, &delete.range_end));
+                Ok(())
+            }
             Some(Request::RequestTxn(_)) => match nested.next() {
-                Some(path) => check_puts(context, view, path)?,
+                Some(path) => check_puts(context, view, path, deleted)?,
                 None => Ok(()),
             },
             _ => Ok(()),

@@ -241,7 +241,7 @@ impl Backend {
                 let layers = newest_first.into_iter().flatten();
                 (Overlay::new(layers, bucket, &from, limit), state.database.clone())
             };
-            let wanted = limit - page.len() + overlay.removals();
+            let wanted = (limit - page.len()).saturating_add(overlay.removals());
             let horizon = overlay.horizon();
             overlay.merge(database.scan(bucket, &from, wanted)?, limit, &mut page);
             match horizon {

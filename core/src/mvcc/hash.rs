@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::index::KeyRange;
+use super::key_range::KeyRange;
 use super::store::{Store, change_of, decode};
 use crate::backend::Bucket;
 use crate::error::{Error, Fatal};

@@ -1,54 +1,11 @@
-//! The ordered map from key to its changes, and the ranges of keys that requests name.
+//! The ordered map from key to its changes.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use super::key_index::{Compacted, KeyIndex, Life};
+use super::key_range::KeyRange;
 use super::revision::Change;
-
-/// The keys that a request names with `key` and `range_end` (KV-01).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeyRange<'a> {
-    /// No `range_end`: the one key.
-    Key(&'a [u8]),
-    /// From the first to before the second; empty if they are not in order.
-    Between(&'a [u8], &'a [u8]),
-    /// `range_end` is one zero byte: from the key on.
-    From(&'a [u8]),
-}
-
-impl<'a> KeyRange<'a> {
-    pub fn new(key: &'a [u8], range_end: &'a [u8]) -> KeyRange<'a> {
-        match range_end {
-            [] => KeyRange::Key(key),
-            [0] => KeyRange::From(key),
-            end => KeyRange::Between(key, end),
-        }
-    }
-
-    pub fn contains(&self, key: &[u8]) -> bool {
-        match self {
-            KeyRange::Key(only) => key == *only,
-            KeyRange::Between(from, end) => (*from..*end).contains(&key),
-            KeyRange::From(from) => key >= *from,
-        }
-    }
-
-    /// The part of the range behind `after`, as bounds of a map; `None` if nothing is there.
-    fn bounds(&self, after: Option<&'a [u8]>) -> Option<(Bound<&'a [u8]>, Bound<&'a [u8]>)> {
-        let from = |key| after.map_or(Bound::Included(key), Bound::Excluded);
-        match *self {
-            // A map's range panics where the start lies behind the end.
-            KeyRange::Key(key) => {
-                after.is_none().then_some((Bound::Included(key), Bound::Included(key)))
-            }
-            KeyRange::Between(key, end) => {
-                (after.unwrap_or(key) < end).then_some((from(key), Bound::Excluded(end)))
-            }
-            KeyRange::From(key) => Some((from(key), Bound::Unbounded)),
-        }
-    }
-}
 
 /// All keys that have changes.
 #[derive(Default)]
@@ -235,14 +192,6 @@ mod tests {
         assert_eq!(count("\0", "\0"), 5);
         assert_eq!(count("b", "a"), 0);
         assert_eq!(count("a", "a"), 0);
-        for (range, inside) in [
-            (KeyRange::Key(b"a"), [true, false, false]),
-            (KeyRange::Between(b"a", b"ab"), [true, true, false]),
-            (KeyRange::From(b"a\0"), [false, true, true]),
-        ] {
-            let contained = ["a", "a\0", "ab"].map(|key| range.contains(key.as_bytes()));
-            assert_eq!(contained, inside, "{range:?}");
-        }
     }
 
     #[test]

@@ -5,8 +5,9 @@ use std::mem::take;
 
 use bytes::Bytes;
 
-use super::index::{KeyRange, Slice};
+use super::index::Slice;
 use super::key_index::Life;
+use super::key_range::KeyRange;
 use super::revision::Change;
 use super::store::Store;
 use crate::api::etcdserverpb::range_request::{SortOrder, SortTarget};

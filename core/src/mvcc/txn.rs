@@ -6,7 +6,7 @@ use std::sync::{MutexGuard, PoisonError};
 use bytes::Bytes;
 use prost::Message;
 
-use super::index::KeyRange;
+use super::key_range::KeyRange;
 use super::range::View;
 use super::revision::Change;
 use super::store::Store;
