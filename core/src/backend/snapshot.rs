@@ -51,8 +51,9 @@ impl BackendView {
     /// Everything in the view, as chunks of about
     /// [`PEER_SNAPSHOT_CHUNK_BYTES`] each (one record more at most) for a
     /// [`Restorer`](super::Restorer). The iterator owns the view.
-    pub fn chunks(self) -> Chunks {
-        Chunks { view: self, position: Some((0, Bytes::new())), records: 0 }
+    pub fn chunks(&self) -> Chunks {
+        let view = BackendView { database: self.database.clone() };
+        Chunks { view, position: Some((0, Bytes::new())), records: 0 }
     }
 }
 

@@ -26,6 +26,10 @@ pub(super) struct Slice {
 }
 
 impl Index {
+    pub(super) fn len(&self) -> usize {
+        self.keys.len()
+    }
+
     pub(super) fn get(&self, key: &[u8]) -> Option<&KeyIndex> {
         self.keys.get(key)
     }

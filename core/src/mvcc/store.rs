@@ -97,6 +97,11 @@ impl Store {
         self.compacted.load(Ordering::Acquire)
     }
 
+    /// Keys that live now or whose deletion is not compacted yet.
+    pub fn key_count(&self) -> u64 {
+        self.index().len() as u64
+    }
+
     /// The state as of the newest committed revision.
     pub fn view(&self) -> View<'_> {
         View { store: self, revision: self.current_revision() }
