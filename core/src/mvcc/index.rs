@@ -25,6 +25,9 @@ pub(super) struct Slice {
     pub(super) last: Option<Box<[u8]>>,
 }
 
+/// A key whose life was ended: the change that ended it, and the lease it had.
+pub(super) type Ended = (Box<[u8]>, Change, i64);
+
 impl Index {
     pub(super) fn len(&self) -> usize {
         self.keys.len()
@@ -101,7 +104,7 @@ impl Index {
         after: Option<&[u8]>,
         looks: usize,
         tombstone: impl Fn(usize) -> Change,
-    ) -> (Vec<(Box<[u8]>, Change, i64)>, Option<Box<[u8]>>) {
+    ) -> (Vec<Ended>, Option<Box<[u8]>>) {
         let mut deleted = Vec::new();
         let Some(bounds) = range.bounds(after) else {
             return (deleted, None);

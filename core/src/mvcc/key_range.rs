@@ -14,6 +14,9 @@ pub enum KeyRange<'a> {
     From(&'a [u8]),
 }
 
+/// Where a range begins and ends in a map.
+pub(super) type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
 impl<'a> KeyRange<'a> {
     pub fn new(key: &'a [u8], range_end: &'a [u8]) -> KeyRange<'a> {
         match range_end {
@@ -32,10 +35,7 @@ impl<'a> KeyRange<'a> {
     }
 
     /// The part of the range behind `after`, as bounds of a map; `None` if nothing is there.
-    pub(super) fn bounds(
-        &self,
-        after: Option<&'a [u8]>,
-    ) -> Option<(Bound<&'a [u8]>, Bound<&'a [u8]>)> {
+    pub(super) fn bounds(&self, after: Option<&'a [u8]>) -> Option<Bounds<'a>> {
         let from = |key| after.map_or(Bound::Included(key), Bound::Excluded);
         match *self {
             // A map's range panics where the start lies behind the end.

@@ -122,7 +122,7 @@ impl Model {
         };
         let order = |kv: &KeyValue| (number(kv), value(kv));
         match request.sort_order {
-            2 => kvs.sort_by(|a, b| order(b).cmp(&order(a))),
+            2 => kvs.sort_by_key(|kv| std::cmp::Reverse(order(kv))),
             _ => kvs.sort_by_key(order),
         }
         let more = !request.count_only && request.limit > 0 && kvs.len() as i64 > request.limit;
