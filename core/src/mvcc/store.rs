@@ -143,8 +143,14 @@ impl Store {
         changes: &[(Change, Option<Life>)],
         revision: i64,
     ) -> Answer<Vec<KeyValue>> {
-        let keys: Vec<_> = changes.iter().map(|(change, _)| change.stored_key()).collect();
-        let stored = self.backend.get_all(Bucket::Key, &keys)?;
+        let stored = match changes {
+            // A point read: by far the most frequent one.
+            [(change, _)] => vec![self.backend.get(Bucket::Key, change.stored_key().as_ref())?],
+            _ => {
+                let keys = changes.iter().map(|(change, _)| change.stored_key());
+                self.backend.get_all(Bucket::Key, &keys.collect::<Vec<_>>())?
+            }
+        };
         let mut values = Vec::with_capacity(changes.len());
         for ((change, _), stored) in changes.iter().zip(stored) {
             match stored {
