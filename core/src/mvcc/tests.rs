@@ -12,23 +12,20 @@ use crate::api::etcdserverpb::{RangeRequest, RangeResponse, ResponseHeader};
 use crate::api::mvccpb::KeyValue;
 use crate::backend::{Backend, BackendOptions};
 use crate::error::Error;
-use crate::platform::MemoryDisk;
+use crate::platform::{MemoryDisk, SplitMix64};
 
 const KEYS: [&str; 7] = ["a", "a\0", "aa", "ab", "b", "c", "d"];
 
-/// A repeatable stream of numbers (xorshift).
-struct Random(u64);
+/// Random operations, repeatable.
+struct Random(SplitMix64);
 
 impl Random {
     fn below(&mut self, bound: i64) -> i64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % bound as u64) as i64
+        self.0.below(bound as u64) as i64
     }
 
     fn chance(&mut self, percent: i64) -> bool {
-        self.below(100) < percent
+        self.0.chance(percent as u64)
     }
 
     fn key(&mut self) -> Bytes {
@@ -223,7 +220,7 @@ impl Lab {
     fn new(seed: u64) -> Lab {
         let disk = MemoryDisk::default();
         let (backend, store) = open(&disk);
-        Lab { disk, backend, store, model: Model::new(), random: Random(seed * 0x9e37_79b9) }
+        Lab { disk, backend, store, model: Model::new(), random: Random(SplitMix64(seed)) }
     }
 
     /// A transaction of a few puts and deletes.
