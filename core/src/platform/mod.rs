@@ -13,3 +13,6 @@ pub use memory_disk::MemoryDisk;
 
 mod host;
 pub use host::{PeerTarget, Platform, Transport, TransportError, Worker};
+
+mod url;
+pub use url::{PeerUrl, parse_peer_url};
