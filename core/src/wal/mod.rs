@@ -41,8 +41,8 @@ use crate::platform::{Disk, File};
 
 pub use record::{Batch, Kind, Position};
 pub use recovery::{Recovered, Visit};
-use segment::{create_segment, io_error, remove_segment};
 pub use segment::{Located, Segments};
+use segment::{create_segment, io_error, remove_segment};
 
 /// The layout that this code writes, and the only one that it reads.
 const FORMAT: u32 = 1;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{Stream, TryStreamExt};
-use openraft::type_config::alias::{SnapshotMetaOf, SnapshotOf};
 use openraft::entry::RaftPayload;
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::testing::log::{StoreBuilder, Suite};
+use openraft::type_config::alias::{SnapshotMetaOf, SnapshotOf};
 use openraft::{OptionalSend, RaftSnapshotBuilder, StorageError};
 use openraft_rt_tokio::TokioRuntime;
 
@@ -105,9 +105,7 @@ struct Builder {
 }
 
 impl StoreBuilder<Config, LogStore<TokioRuntime>, Machine> for Builder {
-    async fn build(
-        &self,
-    ) -> Result<((), LogStore<TokioRuntime>, Machine), StorageError<Config>> {
+    async fn build(&self) -> Result<((), LogStore<TokioRuntime>, Machine), StorageError<Config>> {
         let host = LogHost {
             disk: Arc::new(MemoryDisk::default()),
             worker: self.worker.clone(),
