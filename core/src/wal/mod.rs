@@ -26,7 +26,7 @@
 //! * Opening drops a torn tail durably and writes the last unconfirmed records once more before
 //!   anything follows them: after a crash of the process alone they may be in memory only.
 //!
-//! Recovery is exact or refuses: see [`recovery`].
+//! Recovery is exact or refuses; `recovery.rs` tells by which rule.
 
 mod record;
 mod recovery;

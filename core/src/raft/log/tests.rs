@@ -12,8 +12,10 @@ use openraft::EntryPayload;
 use openraft_rt_tokio::TokioRuntime;
 
 use super::super::types::{CommittedLeaderId, ProposedCommand};
+use super::record::{Change, decode_entry};
 use super::*;
 use crate::platform::{Fault, FaultyDisk};
+use crate::wal::Kind;
 
 pub(super) type Log = LogStore<TokioRuntime>;
 
@@ -246,4 +248,39 @@ fn a_damaged_entry_is_never_handed_out() {
     assert_eq!(read.unwrap_err().kind(), io::ErrorKind::InvalidData);
     let told = lock(&bench.fatal).join("");
     assert!(told.contains(&format!("offset {}", position.offset)), "{told}");
+}
+
+#[test]
+fn a_log_without_its_oldest_segment_is_refused() {
+    let bench = Bench::new(FaultyDisk::default());
+    let mut log = bench.open(small()).unwrap();
+    for index in 0..100 {
+        bench.wait(append(&mut log, row(1, index..index + 1))).unwrap();
+    }
+    bench.disk.remove("wal-0000000000000001").unwrap();
+    match bench.open(small()) {
+        Err(Fatal::Corrupt { file, detail, .. }) => {
+            assert_eq!(file, "wal-0000000000000002");
+            assert_eq!(detail, "entry 0 is in an earlier segment, which is missing");
+        }
+        other => panic!("{:?}", other.err()),
+    }
+}
+
+#[test]
+fn payloads_of_other_programs_are_errors() {
+    let mut random = crate::platform::SplitMix64(1);
+    for length in 0..200 {
+        let bytes: Vec<u8> = (0..length).map(|_| random.next_u64() as u8 % 4).collect();
+        for kind in [Kind::Vote, Kind::Truncate, Kind::Purge, Kind::Committed, Kind::Entry] {
+            let decoded = Change::decode(kind, &bytes);
+            let fits = matches!((kind, length), (Kind::Truncate, 0) | (Kind::Vote, _) | (_, 16))
+                || (kind == Kind::Entry && length > 16);
+            assert!(fits || decoded.is_err(), "{kind:?} of {length} bytes");
+        }
+        // Whatever it says, it does not panic.
+        drop(decode_entry(Bytes::from(bytes)));
+    }
+    let blank = [[0; 16].as_slice(), &[0]].concat();
+    assert!(decode_entry(Bytes::from(blank)).is_ok());
 }

@@ -32,6 +32,7 @@ impl Worker for InlineWorker {
 /// Runs every job on a thread of its own.
 struct ThreadWorker;
 
+#[expect(clippy::disallowed_methods, reason = "a test's host has threads")]
 impl Worker for ThreadWorker {
     fn submit(&self, job: Box<dyn FnOnce() + Send>) {
         std::thread::spawn(job);
