@@ -19,7 +19,7 @@
 //!   notice a flipped page; we do: a damaged value is a [`Fatal`], never an answer.
 //! - A member's state is one file, `db-<16 hex digits>`. It counts once a file of that name and
 //!   `.complete` stands beside it; creating a file is the one atomic step that a
-//!   [`Disk`](crate::platform::Disk) has. A raft snapshot (and a defragmentation) writes a new,
+//!   [`Disk`] has. A raft snapshot (and a defragmentation) writes a new,
 //!   higher-numbered file, and a crash in between leaves the old one.
 //!
 //! After any failure to write, the backend refuses further flushes: what reached the disk is then
