@@ -107,7 +107,7 @@ fn draw(heading: &[&str], rows: &[Vec<String>]) -> String {
     let mut text = border.clone();
     for (cell, column) in heading.iter().zip(&widths) {
         let space = column - cell.len();
-        let left = space.div_ceil(2);
+        let left = space / 2;
         text.push_str(&format!("| {}{cell}{} ", " ".repeat(left), " ".repeat(space - left)));
     }
     text.push_str("|\n");
