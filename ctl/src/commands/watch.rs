@@ -67,18 +67,19 @@ async fn watch(context: &Context<'_>) -> Result<(), Failure> {
     let mut watches = Watches::open(context, client.as_ref());
     let mut line = context.environment.read_line();
     loop {
-        let first = match select(Box::pin(watches.next()), line).await {
-            Either::Left((reply, unread)) => Either::Left((reply, unread)),
-            Either::Right((input, _)) => Either::Right(input),
+        // Input goes first, so that a flood of events cannot keep the user from being heard.
+        let first = match select(line, Box::pin(watches.next())).await {
+            Either::Left((input, _)) => Either::Left(input),
+            Either::Right((reply, unread)) => Either::Right((reply, unread)),
         };
         match first {
-            Either::Left((reply, unread)) => {
-                watches.take(reply).await?;
-                line = unread;
-            }
-            Either::Right(input) => {
+            Either::Left(input) => {
                 interact(context, &given, input, &mut watches)?;
                 line = context.environment.read_line();
+            }
+            Either::Right((reply, unread)) => {
+                watches.take(reply).await?;
+                line = unread;
             }
         }
     }
