@@ -5,8 +5,15 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
-pub mod apply;
 pub mod error;
 pub mod limits;
-pub mod platform;
+pub mod node;
 pub mod raft;
+pub mod wal;
+pub mod apply;
+pub mod mvcc;
+pub mod lease;
+pub mod cluster;
+pub mod watch;
+pub mod backend;
+pub mod platform;

@@ -1,5 +1,7 @@
 //! Every bound in one place. Where etcd has a number, it is etcd's.
 
+use std::time::Duration;
+
 /// Largest marshalled request, in bytes (`--max-request-bytes`).
 pub const MAX_REQUEST_BYTES: usize = 1_572_864;
 /// What the transport accepts above [`MAX_REQUEST_BYTES`], in bytes.
@@ -18,6 +20,10 @@ pub const LEASE_REVOKE_RATE: usize = 500;
 pub const MAX_PENDING_REVOKES: usize = 16;
 /// Leases in one checkpoint entry.
 pub const MAX_LEASE_CHECKPOINT_BATCH: usize = 1_000;
+/// Keys that a range, a delete or a compaction looks at under one lock of the key index.
+pub const RANGE_SLICE_KEYS: usize = 1_000;
+/// Values that a range reads under one lock of the backend.
+pub const RANGE_SLICE_VALUES: usize = 128;
 /// Revisions that one catch-up batch of a watcher may hold.
 pub const WATCH_BATCH_REVISIONS: usize = 1_000;
 /// One blob of a maintenance snapshot, in bytes.
@@ -26,3 +32,25 @@ pub const SNAPSHOT_CHUNK_BYTES: usize = 32 * 1024;
 pub const PEER_SNAPSHOT_CHUNK_BYTES: usize = 1024 * 1024;
 /// Keys that a compaction removes before it lets others work.
 pub const COMPACTION_BATCH: usize = 1_000;
+/// How often the leader writes down what is left of a lease that lives longer than that.
+pub const LEASE_CHECKPOINT_INTERVAL: Duration = Duration::from_secs(300);
+/// Leases that expire in any one second after a change of leader.
+pub const MAX_LEASE_EXPIRIES_PER_SECOND: usize = 750;
+/// When an expired lease that was not revoked is proposed for revocation again.
+pub const LEASE_EXPIRY_RETRY: Duration = Duration::from_secs(3);
+/// Revisions that the watch hub keeps at hand.
+pub const WATCH_RING_REVISIONS: usize = 4_096;
+/// Bytes of events that the watch hub keeps at hand.
+pub const WATCH_RING_BYTES: usize = 16 * 1024 * 1024;
+/// Bytes of events that a watch stream takes to work on at once, at least one revision.
+pub const WATCH_BATCH_BYTES: usize = 2 * 1024 * 1024;
+/// The same for watchers that take their responses in fragments, whose batches make one response.
+pub const WATCH_FRAGMENTED_BATCH_BYTES: usize = 8 * 1024 * 1024;
+/// Revisions that a catch-up reads first, before it knows how large they are.
+pub const WATCH_FIRST_READ_REVISIONS: usize = 32;
+/// Events that one batch holds for all watchers of a stream, as far as a revision allows.
+pub const WATCH_BATCH_EVENTS: usize = 16 * 1024;
+/// Revisions that a watch stream may lag before it gets several in one response; etcd's buffer.
+pub const WATCH_STREAM_LAG: usize = 128;
+/// Replies to watch requests waiting on one stream above which no further request is read.
+pub const WATCH_STREAM_REPLIES: usize = 128;

@@ -1,1 +1,18 @@
-//! tests
+//! What needs more than one crate to test: real processes, real clients, real etcd beside Coracle.
+//!
+//! [`programs`] says where the binaries are, [`cluster`] runs clusters of them, [`transcript`]
+//! replays recorded `etcdctl` sessions, and [`conformance`] sends the same random requests to etcd
+//! and to Coracle and compares every answer. [`chaos`] loads a cluster whose members are killed
+//! and paused, and [`check`] decides whether the recorded history kept etcd's promises.
+//! [`local_cluster`] runs nodes within the test's own process. [`grpc`] holds the generated
+//! clients.
+
+pub mod chaos;
+pub mod check;
+pub mod cluster;
+pub mod codec;
+pub mod conformance;
+pub mod grpc;
+pub mod local_cluster;
+pub mod programs;
+pub mod transcript;

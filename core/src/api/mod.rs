@@ -28,3 +28,5 @@ pub mod v3electionpb {
 pub mod coraclepb {
     include!("generated/coraclepb.rs");
 }
+
+pub mod validate;

@@ -1,7 +1,40 @@
-//! The deterministic heart: `apply` is a function of state and entry. No clock, no randomness.
+//! The deterministic heart: `apply` is a function of state and entry. No clock, no randomness, no
+//! iteration over hash maps; what it answers is the same on every member.
+//!
+//! [`Applier::apply`] decodes a command, carries it out on the key space, the leases, the members
+//! or the alarms, and publishes the events of the revision that it made, if it made one. An error
+//! is a reply ([`Error`]); what must stop the member is a [`Fatal`].
 
+mod compact;
+mod context;
+mod delete_range;
+mod glue;
+mod lease;
+mod put;
+mod txn;
+
+pub use compact::compact;
+pub use context::{ApplyContext, LeaseKeeper};
+pub use delete_range::delete_range;
+pub use put::put;
+pub use txn::{is_read_only, read_only_txn, txn};
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prost::Message;
+
+use crate::api::coraclepb::Command;
+use crate::api::coraclepb::command::Request;
 use crate::api::etcdserverpb as pb;
-use crate::error::Error;
+use crate::api::etcdserverpb::AlarmType;
+use crate::api::etcdserverpb::request_op::Request as OpRequest;
+use crate::backend::Backend;
+use crate::cluster::{Alarms, Members};
+use crate::error::{Error, Fatal};
+use crate::lease::Lessor;
+use crate::mvcc::{Committed, Store};
+use crate::watch::{Hub, RevisionEvents, WatchOptions};
 
 /// What applying one entry answers. A failure is the same on every member, and so it is a reply.
 pub type Outcome = Result<Reply, Error>;
@@ -17,7 +50,149 @@ pub enum Reply {
     Compaction(pb::CompactionResponse),
     LeaseGrant(pb::LeaseGrantResponse),
     LeaseRevoke(pb::LeaseRevokeResponse),
+    LeaseCheckpoint,
     Alarm(pb::AlarmResponse),
     /// The member table after a membership command.
     Members(Vec<pb::Member>),
+}
+
+/// The replicated state of a member, and the only writer of it.
+pub struct Applier {
+    pub backend: Arc<Backend>,
+    pub store: Arc<Store>,
+    pub lessor: Arc<Lessor>,
+    pub members: Arc<Members>,
+    pub alarms: Arc<Alarms>,
+    pub hub: Arc<Hub>,
+}
+
+impl Applier {
+    /// The state that `backend` holds.
+    pub fn open(
+        backend: Arc<Backend>,
+        members: Arc<Members>,
+        max_request_bytes: usize,
+    ) -> Result<Applier, Fatal> {
+        let (store, attachments) = Store::open(backend.clone())?;
+        let store = Arc::new(store);
+        let records = lease::load_records(&backend)?;
+        let lessor = Arc::new(Lessor::open(records, attachments));
+        let alarms = Arc::new(Alarms::open(backend.clone())?);
+        let hub = Hub::new(store.clone(), WatchOptions { max_request_bytes, ..Default::default() });
+        Ok(Applier { backend, store, lessor, members, alarms, hub })
+    }
+
+    /// Switches to the state that a finished raft snapshot left in the backend.
+    pub fn replace_with_restored(&self) -> Result<(), Fatal> {
+        self.backend.replace_with_restored()?;
+        let attachments = self.store.reload()?;
+        self.lessor.restore(lease::load_records(&self.backend)?, attachments);
+        self.members.reload()?;
+        self.alarms.reload()?;
+        self.hub.reset(self.store.current_revision());
+        Ok(())
+    }
+
+    /// Applies an encoded command; answers its identifier and its outcome.
+    pub fn apply(&self, encoded: Bytes) -> Result<(u64, Outcome), Fatal> {
+        let command = Command::decode(encoded)
+            .map_err(|error| Fatal::Invariant(format!("a committed command: {error}")))?;
+        let id = command.id;
+        let Some(request) = command.request else {
+            // A newer member's command: skipping it would make this member differ.
+            return Err(Fatal::Invariant("a committed command of unknown kind".to_owned()));
+        };
+        Ok((id, self.carry_out(request)?))
+    }
+
+    fn carry_out(&self, request: Request) -> Result<Outcome, Fatal> {
+        if let Err(refused) = self.check_alarms(&request) {
+            return Ok(Err(refused));
+        }
+        let context = ApplyContext { store: &self.store, leases: &*self.lessor };
+        Ok(match request {
+            Request::Put(request) => {
+                self.publish(put(&context, &request)?).map(Reply::Put)
+            }
+            Request::DeleteRange(request) => {
+                self.publish(delete_range(&context, &request)?).map(Reply::DeleteRange)
+            }
+            Request::Txn(request) => self.publish(txn(&context, &request)?).map(Reply::Txn),
+            Request::Compaction(request) => {
+                compact(&context, &request).map(Reply::Compaction)
+            }
+            Request::LeaseGrant(request) => self.lease_grant(&request),
+            Request::LeaseRevoke(request) => {
+                self.publish(self.lease_revoke(&request)?).map(Reply::LeaseRevoke)
+            }
+            Request::LeaseCheckpoint(request) => self.lease_checkpoint(&request),
+            Request::Alarm(request) => {
+                let alarms = self.alarms.apply(&request);
+                Ok(Reply::Alarm(pb::AlarmResponse { header: None, alarms }))
+            }
+            Request::MemberAdd(request) => self.members.add(request).map(Reply::Members),
+            Request::MemberRemove(request) => self.members.remove(&request).map(Reply::Members),
+            Request::MemberUpdate(request) => self.members.update(request).map(Reply::Members),
+            Request::MemberPromote(request) => self.members.promote(&request).map(Reply::Members),
+            Request::MemberPublish(request) => Ok(Reply::Members(self.members.publish(request))),
+        })
+    }
+
+    /// Hands the events of a new revision to the watchers.
+    fn publish<T>(
+        &self,
+        result: Result<(T, Committed), Error>,
+    ) -> Result<T, Error> {
+        let (response, committed) = result?;
+        if !committed.events.is_empty() {
+            self.hub.publish(RevisionEvents {
+                revision: committed.revision,
+                events: committed.events,
+            });
+        }
+        Ok(response)
+    }
+
+    /// What a raised alarm forbids, checked where all members see the same alarms. MNT-02, MNT-03.
+    fn check_alarms(&self, request: &Request) -> Result<(), Error> {
+        if self.alarms.is_raised(AlarmType::Corrupt) {
+            let refused = matches!(
+                request,
+                Request::Put(_)
+                    | Request::DeleteRange(_)
+                    | Request::Txn(_)
+                    | Request::Compaction(_)
+                    | Request::LeaseGrant(_)
+                    | Request::LeaseRevoke(_)
+            );
+            if refused {
+                return Err(Error::Corrupt);
+            }
+        }
+        if self.alarms.is_raised(AlarmType::Nospace) {
+            let refused = match request {
+                Request::Put(_) | Request::LeaseGrant(_) => true,
+                Request::Txn(txn) => puts(txn),
+                _ => false,
+            };
+            if refused {
+                return Err(Error::NoSpace);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether any branch of the transaction, nested ones included, puts a key.
+fn puts(txn: &pb::TxnRequest) -> bool {
+    txn.success.iter().chain(&txn.failure).any(|op| match &op.request {
+        Some(OpRequest::RequestPut(_)) => true,
+        Some(OpRequest::RequestTxn(nested)) => puts(nested),
+        _ => false,
+    })
+}
+
+/// A header that says the revision only; the rest is the answering member's to fill in.
+fn header(revision: i64) -> Option<pb::ResponseHeader> {
+    Some(pb::ResponseHeader { revision, ..Default::default() })
 }

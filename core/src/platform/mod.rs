@@ -4,10 +4,15 @@
 //! these small traits; the code above them is the same everywhere.
 
 mod disk;
+mod faulty_disk;
 mod memory_disk;
 
 pub use disk::{Disk, File};
+pub use faulty_disk::{Fault, FaultyDisk, SplitMix64};
 pub use memory_disk::MemoryDisk;
 
 mod host;
 pub use host::{PeerTarget, Platform, Transport, TransportError, Worker};
+
+mod url;
+pub use url::{PeerUrl, parse_peer_url};

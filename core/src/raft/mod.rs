@@ -2,6 +2,18 @@
 //!
 //! openraft decides (elections, replication, commit, membership); the files here supply what it
 //! needs: types ([`types`]), the log and the vote on the WAL ([`log`]), the state machine, raft
-//! snapshots and the network. Everything above speaks to them through `node`.
+//! snapshots and the network. [`Consensus`] is what the node sees of it all.
 
+pub mod applied;
+pub mod consensus;
+pub mod convert;
+pub mod log;
+pub mod network;
+pub mod snapshot;
+pub mod state_machine;
 pub mod types;
+
+pub use consensus::{Consensus, ConsensusOptions, ProposeError, RaftStatus, Role, RoleWatch};
+pub use log::LogStore;
+pub use network::NetworkFactory;
+pub use state_machine::{StateMachine, StateMachineShared};

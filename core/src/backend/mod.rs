@@ -1,0 +1,428 @@
+//! The backend: the state machine's durable state, in one file, written behind.
+//!
+//! The WAL is the durability of a reply; the backend only has to hold *some* past state, whole. So
+//! a put costs an insertion into a map in memory, and now and then a flush moves everything since
+//! the last one into redb as one durable transaction:
+//!
+//! ```text
+//!   put, delete ──► pending ──flush──► flushing ──commit──► redb file (checksummed values)
+//!                      │                  │                     │
+//!   get, scan  ◄───────┴──────────────────┴───── recent ────────┘    the newest layer wins
+//! ```
+//!
+//! - [`Backend::batch`] marks what belongs together: a flush never cuts inside a batch. The state
+//!   machine holds one while it applies a group of entries and puts the applied log id into
+//!   [`Bucket::Meta`], so every commit holds exactly the state of the log id that it names.
+//! - Flushed layers stay in memory as `recent`, up to a bound, because what was written last is
+//!   read first.
+//! - Every stored value ends in a CRC-32C over bucket, key and value. redb does not promise to
+//!   notice a flipped page; we do: a damaged value is a [`Fatal`], never an answer.
+//! - A member's state is one file, `db-<16 hex digits>`. It counts once a file of that name and
+//!   `.complete` stands beside it; creating a file is the one atomic step that a
+//!   [`Disk`](crate::platform::Disk) has. A raft snapshot (and a defragmentation) writes a new,
+//!   higher-numbered file, and a crash in between leaves the old one.
+//!
+//! After any failure to write, the backend refuses further flushes: what reached the disk is then
+//! unknown, and only a restart, which reads it again, can tell.
+//!
+//! Opening a file verifies the checksum of every page in it, so what is damaged while the member
+//! is down stops it at start. A page that goes bad under a running member is noticed when a value
+//! in it is read; a branch page read anew from a failing disk could make redb report an error or,
+//! at worst, hide keys until the members' hashes are compared.
+
+mod database;
+mod files;
+mod layer;
+mod restore;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use bytes::Bytes;
+
+use crate::error::Fatal;
+use crate::platform::Disk;
+
+use database::Database;
+use layer::{Layer, Overlay};
+pub use restore::Restorer;
+pub use snapshot::{BackendView, Chunks};
+
+/// A part of the state; the names on disk are etcd's bucket names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Bucket {
+    /// Every version of every key, by revision.
+    Key,
+    /// Leases, by identifier.
+    Lease,
+    Members,
+    MembersRemoved,
+    Alarm,
+    /// Single values: compaction revisions, the applied log id, Raft's membership.
+    Meta,
+}
+
+impl Bucket {
+    /// All buckets, in the order of their numbers.
+    pub const ALL: [Bucket; 6] = [
+        Bucket::Key,
+        Bucket::Lease,
+        Bucket::Members,
+        Bucket::MembersRemoved,
+        Bucket::Alarm,
+        Bucket::Meta,
+    ];
+
+    /// etcd's name of the bucket.
+    pub fn name(self) -> &'static str {
+        match self {
+            Bucket::Key => "key",
+            Bucket::Lease => "lease",
+            Bucket::Members => "members",
+            Bucket::MembersRemoved => "members_removed",
+            Bucket::Alarm => "alarm",
+            Bucket::Meta => "meta",
+        }
+    }
+
+    fn from_number(number: u8) -> Option<Bucket> {
+        Bucket::ALL.get(usize::from(number)).copied()
+    }
+}
+
+/// How much memory the backend may use beside what waits to be flushed.
+#[derive(Clone, Copy, Debug)]
+pub struct BackendOptions {
+    /// redb's page cache, in bytes.
+    pub cache_bytes: usize,
+    /// Flushed values kept in memory because they were written last, in bytes.
+    pub recent_bytes: usize,
+}
+
+impl Default for BackendOptions {
+    fn default() -> Self {
+        BackendOptions { cache_bytes: 128 << 20, recent_bytes: 64 << 20 }
+    }
+}
+
+/// The durable state of one member. Shared between threads; see the module's description.
+pub struct Backend {
+    disk: Arc<dyn Disk>,
+    options: BackendOptions,
+    state: RwLock<State>,
+    /// Held while a group of entries is applied, and while `pending` is cut off for a flush.
+    batch: Mutex<()>,
+    /// Held by whoever writes files: flush, defragmentation, replacement.
+    writing: Mutex<()>,
+    /// Set once durable state may differ from what memory believes.
+    failed: AtomicBool,
+}
+
+/// What readers see, swapped as a whole under one lock, so that no write is ever invisible.
+struct State {
+    pending: Layer,
+    /// What is being written to the database now; still undurable.
+    flushing: Option<Arc<Layer>>,
+    /// Flushed layers, oldest first: a cache, the database holds the same.
+    recent: VecDeque<Arc<Layer>>,
+    database: Arc<Database>,
+}
+
+/// While this lives, no flush cuts off what was written. See [`Backend::batch`].
+pub struct BatchGuard<'a> {
+    _held: MutexGuard<'a, ()>,
+}
+
+impl Backend {
+    /// Opens the newest complete database file of `disk`, or creates the first one; removes the
+    /// others.
+    ///
+    /// Fails if the file is damaged or of another format. A file whose writing a crash cut short
+    /// was never complete and is removed.
+    pub fn open(disk: Arc<dyn Disk>, options: BackendOptions) -> Result<Backend, Fatal> {
+        let database = match files::newest_complete(&*disk)? {
+            Some(number) => Database::open(&*disk, number, options.cache_bytes)?,
+            None => {
+                files::remove_incomplete(&*disk)?;
+                let database = Database::create(&*disk, 1, options.cache_bytes)?;
+                files::mark_complete(&*disk, 1)?;
+                database
+            }
+        };
+        files::remove_all_but(&*disk, database.number())?;
+        let state = State {
+            pending: Layer::default(),
+            flushing: None,
+            recent: VecDeque::new(),
+            database: Arc::new(database),
+        };
+        Ok(Backend {
+            disk,
+            options,
+            state: RwLock::new(state),
+            batch: Mutex::new(()),
+            writing: Mutex::new(()),
+            failed: AtomicBool::new(false),
+        })
+    }
+
+    /// Begins a batch: until the guard is dropped no flush cuts off what is written.
+    ///
+    /// Do not flush on the same thread while holding it.
+    pub fn batch(&self) -> BatchGuard<'_> {
+        BatchGuard { _held: self.batch.lock().unwrap_or_else(PoisonError::into_inner) }
+    }
+
+    /// Writes `value` at `key`; visible to reads at once, durable after the next flush.
+    pub fn put(&self, bucket: Bucket, key: Bytes, value: Bytes) {
+        self.state_mut().pending.put(bucket, key, value);
+    }
+
+    /// Removes `key`; visible to reads at once, durable after the next flush.
+    pub fn delete(&self, bucket: Bucket, key: Bytes) {
+        self.state_mut().pending.delete(bucket, key);
+    }
+
+    /// Removes all of `keys` in one step.
+    pub fn delete_all(&self, bucket: Bucket, keys: Vec<Bytes>) {
+        let mut state = self.state_mut();
+        for key in keys {
+            state.pending.delete(bucket, key);
+        }
+    }
+
+    /// The value at `key`.
+    pub fn get(&self, bucket: Bucket, key: &[u8]) -> Result<Option<Bytes>, Fatal> {
+        let database = {
+            let state = self.state();
+            if let Some(found) = state.in_memory(bucket, key) {
+                return Ok(found);
+            }
+            state.database.clone()
+        };
+        database.get(bucket, key)
+    }
+
+    /// The values at `keys`, in their order: cheaper than as many calls of [`Backend::get`].
+    pub fn get_all<K: AsRef<[u8]>>(
+        &self,
+        bucket: Bucket,
+        keys: &[K],
+    ) -> Result<Vec<Option<Bytes>>, Fatal> {
+        let (found, database) = {
+            let state = self.state();
+            let found = keys.iter().map(|key| state.in_memory(bucket, key.as_ref()));
+            (found.collect::<Vec<_>>(), state.database.clone())
+        };
+        let of_database = |key: &K| database.get(bucket, key.as_ref());
+        keys.iter()
+            .zip(found)
+            .map(|(key, found)| found.map_or_else(|| of_database(key), Ok))
+            .collect()
+    }
+
+    /// The first `limit` entries from `from` on (inclusive), in key order.
+    pub fn scan(
+        &self,
+        bucket: Bucket,
+        from: &[u8],
+        limit: usize,
+    ) -> Result<Vec<(Bytes, Bytes)>, Fatal> {
+        let mut page = Vec::new();
+        let mut from = Bytes::copy_from_slice(from);
+        while page.len() < limit {
+            let (overlay, database) = {
+                let state = self.state();
+                let newest_first = [Some(&state.pending), state.flushing.as_deref()];
+                let layers = newest_first.into_iter().flatten();
+                (Overlay::new(layers, bucket, &from, limit), state.database.clone())
+            };
+            let wanted = limit - page.len() + overlay.removals();
+            let horizon = overlay.horizon();
+            overlay.merge(database.scan(bucket, &from, wanted)?, limit, &mut page);
+            match horizon {
+                Some(horizon) => from = [&horizon, &[0][..]].concat().into(),
+                None => break,
+            }
+        }
+        Ok(page)
+    }
+
+    /// Bytes written since the last flush began.
+    pub fn pending_bytes(&self) -> usize {
+        self.state().pending.bytes()
+    }
+
+    /// Moves everything written so far into one durable transaction. Blocks; call it off the
+    /// node's thread.
+    ///
+    /// After a failure nothing is known of the file, and every later flush fails too.
+    pub fn flush(&self) -> Result<(), Fatal> {
+        let writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.flush_while(&writing)
+    }
+
+    fn flush_while(&self, _writing: &MutexGuard<'_, ()>) -> Result<(), Fatal> {
+        if self.failed.load(Ordering::Acquire) {
+            return Err(Fatal::Backend("an earlier failure left its contents unknown".into()));
+        }
+        let (layer, database) = {
+            let _batch = self.batch();
+            let mut state = self.state_mut();
+            if state.pending.is_empty() {
+                return Ok(());
+            }
+            let layer = Arc::new(std::mem::take(&mut state.pending));
+            state.flushing = Some(layer.clone());
+            (layer, state.database.clone())
+        };
+        let committed = match database.commit(&layer) {
+            Ok(committed) => committed,
+            Err(fatal) => {
+                self.fail();
+                return Err(fatal);
+            }
+        };
+        let mut state = self.state_mut();
+        state.database = Arc::new(committed);
+        state.flushing = None;
+        state.recent.push_back(layer);
+        drop(state);
+        self.tidy_recent();
+        Ok(())
+    }
+
+    /// Joins small recent layers into larger ones, so that a look-up sees few, and forgets the
+    /// oldest above the bound.
+    fn tidy_recent(&self) {
+        let largest = self.options.recent_bytes / 8;
+        loop {
+            let newest = {
+                let mut state = self.state_mut();
+                while state.recent.iter().map(|l| l.bytes()).sum::<usize>()
+                    > self.options.recent_bytes
+                {
+                    state.recent.pop_front();
+                }
+                let mut newest = state.recent.iter().rev().cloned();
+                (newest.next(), newest.next())
+            };
+            let (Some(newer), Some(older)) = newest else {
+                return;
+            };
+            let joined = newer.bytes() + older.bytes();
+            // Sizes that at least double keep the layers few and each entry's copies few.
+            if joined > largest || older.bytes() > 2 * newer.bytes() {
+                return;
+            }
+            // Joined outside the lock: only a flush changes `recent`, and it holds `writing`.
+            let joined = Arc::new(Layer::joined(&older, &newer));
+            let mut state = self.state_mut();
+            let kept = state.recent.len().saturating_sub(2);
+            state.recent.truncate(kept);
+            state.recent.push_back(joined);
+        }
+    }
+
+    /// Refuses all further flushes: what is pending is half of something.
+    pub(crate) fn fail(&self) {
+        self.failed.store(true, Ordering::Release);
+    }
+
+    /// Length of the database file in bytes, as of the last flush.
+    pub fn size(&self) -> u64 {
+        self.state().database.size()
+    }
+
+    /// About how many of [`Backend::size`]'s bytes hold data, as of the last flush.
+    pub fn size_in_use(&self) -> u64 {
+        self.state().database.size_in_use()
+    }
+
+    /// Rewrites the database into a new file without the free pages of the old one.
+    ///
+    /// Reads and writes go on meanwhile; flushes wait. Does nothing while a raft snapshot is
+    /// being received, which will replace the file anyway.
+    pub fn defragment(&self) -> Result<(), Fatal> {
+        let writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.flush_while(&writing)?;
+        let old = self.state().database.clone();
+        if files::highest(&*self.disk)? > old.number() {
+            return Ok(());
+        }
+        let mut restorer = Restorer::create(self.disk.clone())?;
+        for bucket in Bucket::ALL {
+            let mut from = Vec::new();
+            loop {
+                let page = old.scan(bucket, &from, restore::COPY_PAGE)?;
+                let Some((last, _)) = page.last() else { break };
+                from = [last, &[0][..]].concat();
+                for (key, value) in page {
+                    restorer.record(bucket, key, value)?;
+                }
+            }
+        }
+        restorer.complete()?;
+        self.adopt_newest(|_| ())
+    }
+
+    /// Replaces the whole state by the newest complete file: what a [`Restorer`] finished.
+    ///
+    /// Everything pending is dropped; open views keep reading the old state.
+    pub fn replace_with_restored(&self) -> Result<(), Fatal> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _batch = self.batch();
+        self.adopt_newest(|state| state.pending = Layer::default())
+    }
+
+    /// Opens the newest complete file in place of the current one and removes the others;
+    /// `forget` drops what the new file makes void, in the same moment.
+    fn adopt_newest(&self, forget: impl FnOnce(&mut State)) -> Result<(), Fatal> {
+        let newest = files::newest_complete(&*self.disk)?;
+        let Some(number) = newest.filter(|number| *number > self.state().database.number()) else {
+            return Err(Fatal::Invariant("there is no restored database to adopt".into()));
+        };
+        let database = Database::open(&*self.disk, number, self.options.cache_bytes)?;
+        let old = {
+            let mut state = self.state_mut();
+            state.recent.clear();
+            forget(&mut state);
+            std::mem::replace(&mut state.database, Arc::new(database))
+        };
+        // Outside the lock: closing a file syncs it.
+        drop(old);
+        files::remove_all_but(&*self.disk, number)
+    }
+
+    /// Flushes, then hands out a consistent view of everything durable.
+    pub fn view(&self) -> Result<BackendView, Fatal> {
+        self.flush()?;
+        Ok(BackendView::new(self.state().database.clone()))
+    }
+
+    /// Begins a new database file from the chunks of a [`BackendView`] (a raft snapshot).
+    pub fn restorer(disk: Arc<dyn Disk>) -> Result<Restorer, Fatal> {
+        Restorer::create(disk)
+    }
+
+    fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// What memory knows of `key`: its value, that it is removed (`Some(None)`), or nothing.
+    fn in_memory(&self, bucket: Bucket, key: &[u8]) -> Option<Option<Bytes>> {
+        let found = self.pending.get(bucket, key);
+        let found = found.or_else(|| self.flushing.as_ref()?.get(bucket, key));
+        found.or_else(|| self.recent.iter().rev().find_map(|layer| layer.get(bucket, key)))
+    }
+}

@@ -1,0 +1,269 @@
+//! The backend against a map, across flushes, reopening, damage and crashes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::platform::MemoryDisk;
+
+/// Small bounds, so that a short test reaches them.
+const OPTIONS: BackendOptions = BackendOptions { cache_bytes: 1 << 20, recent_bytes: 4 << 10 };
+
+fn open(disk: &MemoryDisk) -> Backend {
+    Backend::open(Arc::new(disk.clone()), OPTIONS).unwrap()
+}
+
+fn bytes(text: &str) -> Bytes {
+    Bytes::copy_from_slice(text.as_bytes())
+}
+
+fn put(backend: &Backend, key: &str, value: &str) {
+    backend.put(Bucket::Meta, bytes(key), bytes(value));
+}
+
+fn get(backend: &Backend, key: &str) -> Option<String> {
+    let value = backend.get(Bucket::Meta, key.as_bytes()).unwrap();
+    value.map(|value| String::from_utf8(value.to_vec()).unwrap())
+}
+
+fn scan(backend: &Backend, from: &str, limit: usize) -> Vec<String> {
+    let page = backend.scan(Bucket::Meta, from.as_bytes(), limit).unwrap();
+    page.iter().map(|(key, _)| String::from_utf8(key.to_vec()).unwrap()).collect()
+}
+
+/// A repeatable stream of numbers (xorshift).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+}
+
+#[test]
+fn what_is_written_is_read_before_and_after_the_flush() {
+    let disk = MemoryDisk::default();
+    let backend = open(&disk);
+    put(&backend, "a", "1");
+    assert_eq!(get(&backend, "a").as_deref(), Some("1"));
+    backend.flush().unwrap();
+    assert_eq!((get(&backend, "a").as_deref(), backend.pending_bytes()), (Some("1"), 0));
+    backend.delete(Bucket::Meta, bytes("a"));
+    assert_eq!(get(&backend, "a"), None);
+    put(&backend, "b", "2");
+    drop(backend);
+    // Unflushed writes are gone, as after a crash.
+    let backend = open(&disk);
+    assert_eq!((get(&backend, "a").as_deref(), get(&backend, "b")), (Some("1"), None));
+}
+
+#[test]
+fn any_order_of_writes_and_flushes_reads_as_a_map() {
+    for seed in 1..=12 {
+        let mut random = Random(seed);
+        let disk = MemoryDisk::default();
+        let mut backend = open(&disk);
+        let mut model = BTreeMap::new();
+        for step in 0..400 {
+            let key = format!("k{:02}", random.below(40));
+            match random.below(20) {
+                0 | 1 => backend.flush().unwrap(),
+                2 => {
+                    backend.flush().unwrap();
+                    drop(backend);
+                    backend = open(&disk);
+                }
+                3 => backend.defragment().unwrap(),
+                4..=9 => {
+                    backend.delete(Bucket::Meta, bytes(&key));
+                    model.remove(&key);
+                }
+                _ => {
+                    let value = format!("{step}{}", "x".repeat(random.below(200) as usize));
+                    put(&backend, &key, &value);
+                    model.insert(key.clone(), value);
+                }
+            }
+            assert_eq!(get(&backend, &key), model.get(&key).cloned(), "seed {seed} step {step}");
+            let from = format!("k{:02}", random.below(40));
+            let limit = random.below(12) as usize;
+            let expected: Vec<_> =
+                model.range(from.clone()..).take(limit).map(|(key, _)| key.clone()).collect();
+            assert_eq!(scan(&backend, &from, limit), expected, "seed {seed} step {step}");
+        }
+    }
+}
+
+#[test]
+fn a_flush_waits_for_the_batch_to_end() {
+    let backend = Arc::new(open(&MemoryDisk::default()));
+    let batch = backend.batch();
+    put(&backend, "a", "1");
+    let flusher = {
+        let backend = backend.clone();
+        #[allow(clippy::disallowed_methods)]
+        std::thread::spawn(move || backend.flush())
+    };
+    put(&backend, "b", "2");
+    assert!(backend.pending_bytes() > 0);
+    drop(batch);
+    flusher.join().unwrap().unwrap();
+    let view = backend.view().unwrap();
+    assert!(view.get(Bucket::Meta, b"a").unwrap().is_some());
+    assert!(view.get(Bucket::Meta, b"b").unwrap().is_some());
+}
+
+#[test]
+fn a_view_stands_still() {
+    let backend = open(&MemoryDisk::default());
+    put(&backend, "a", "1");
+    let view = backend.view().unwrap();
+    put(&backend, "a", "2");
+    backend.flush().unwrap();
+    assert_eq!(view.get(Bucket::Meta, b"a").unwrap(), Some(bytes("1")));
+    assert_eq!(get(&backend, "a").as_deref(), Some("2"));
+}
+
+fn filled(disk: &MemoryDisk) -> Backend {
+    let backend = open(disk);
+    for n in 0..3_000 {
+        put(&backend, &format!("key{n:05}"), &"v".repeat(1_000));
+    }
+    backend.put(Bucket::Key, bytes("long"), Bytes::from(vec![7; 3 << 20]));
+    backend
+}
+
+fn everything(backend: &Backend) -> Vec<(Bytes, Bytes)> {
+    let all = Bucket::ALL.map(|bucket| backend.scan(bucket, b"", usize::MAX).unwrap());
+    all.concat()
+}
+
+#[test]
+fn chunks_restore_the_same_state_cut_anywhere() {
+    let source = filled(&MemoryDisk::default());
+    let stream: Vec<Bytes> = source.view().unwrap().chunks().map(Result::unwrap).collect();
+    assert!(stream.len() > 4);
+    let stream = stream.concat();
+    for cut in [1_000, 1 << 20, stream.len()] {
+        let disk = MemoryDisk::default();
+        let backend = open(&disk);
+        put(&backend, "old", "gone");
+        let mut restorer = Backend::restorer(Arc::new(disk.clone())).unwrap();
+        for piece in stream.chunks(cut) {
+            restorer.write_chunk(piece).unwrap();
+        }
+        restorer.finish().unwrap();
+        backend.replace_with_restored().unwrap();
+        assert_eq!(everything(&backend), everything(&source));
+        put(&backend, "new", "1");
+        backend.flush().unwrap();
+        drop(backend);
+        assert_eq!(get(&open(&disk), "new").as_deref(), Some("1"));
+        assert_eq!(disk.list().unwrap().len(), 2, "one database and its mark");
+    }
+}
+
+#[test]
+fn a_damaged_or_short_stream_is_refused_and_leaves_nothing() {
+    let source = filled(&MemoryDisk::default());
+    let stream: Vec<Bytes> = source.view().unwrap().chunks().map(Result::unwrap).collect();
+    let stream = stream.concat();
+    let disk = MemoryDisk::default();
+    let backend = open(&disk);
+    put(&backend, "a", "1");
+    for at in [0, 5, 100, stream.len() / 2, stream.len() - 1] {
+        let mut damaged = stream.clone();
+        damaged[at] ^= 0x10;
+        let mut restorer = Backend::restorer(Arc::new(disk.clone())).unwrap();
+        let written = restorer.write_chunk(&damaged);
+        assert!(written.is_err() || restorer.finish().is_err(), "byte {at}");
+    }
+    let mut restorer = Backend::restorer(Arc::new(disk.clone())).unwrap();
+    restorer.write_chunk(&stream[..stream.len() - 16]).unwrap();
+    assert!(restorer.finish().is_err());
+    assert!(backend.replace_with_restored().is_err());
+    assert_eq!(get(&backend, "a").as_deref(), Some("1"));
+    assert_eq!(disk.list().unwrap().len(), 2);
+}
+
+#[test]
+fn an_incomplete_file_is_removed_at_start_and_the_old_one_kept() {
+    let disk = MemoryDisk::default();
+    let backend = open(&disk);
+    put(&backend, "a", "1");
+    backend.flush().unwrap();
+    drop(backend);
+    // As a crash in the middle of a restore leaves it.
+    disk.open("db-0000000000000002", true).unwrap().write_at(0, b"half a database").unwrap();
+    let backend = open(&disk);
+    assert_eq!(get(&backend, "a").as_deref(), Some("1"));
+    assert_eq!(disk.list().unwrap(), ["db-0000000000000001", "db-0000000000000001.complete"]);
+    // And as a crash while the first file of all was made.
+    let disk = MemoryDisk::default();
+    disk.open("db-0000000000000001", true).unwrap().write_at(0, b"half a database").unwrap();
+    assert_eq!(get(&open(&disk), "a"), None);
+}
+
+#[test]
+fn a_complete_file_that_is_lost_or_empty_stops_the_member() {
+    let disk = MemoryDisk::default();
+    drop(open(&disk));
+    disk.open("db-0000000000000001", false).unwrap().set_len(0).unwrap();
+    assert!(Backend::open(Arc::new(disk.clone()), OPTIONS).is_err());
+    disk.remove("db-0000000000000001").unwrap();
+    assert!(Backend::open(Arc::new(disk), OPTIONS).is_err());
+}
+
+#[test]
+fn defragmentation_gives_space_back() {
+    let disk = MemoryDisk::default();
+    let backend = filled(&disk);
+    backend.flush().unwrap();
+    for n in 100..3_000 {
+        backend.delete(Bucket::Meta, bytes(&format!("key{n:05}")));
+    }
+    backend.delete(Bucket::Key, bytes("long"));
+    backend.flush().unwrap();
+    let (before, state) = (backend.size(), everything(&backend));
+    assert!(backend.size_in_use() < before / 4);
+    backend.defragment().unwrap();
+    assert!(backend.size() < before / 2, "{} of {before}", backend.size());
+    assert_eq!(everything(&backend), state);
+    drop(backend);
+    assert_eq!(everything(&open(&disk)), state);
+}
+
+#[test]
+fn a_flipped_bit_is_an_error_and_never_a_wrong_answer() {
+    let disk = MemoryDisk::default();
+    let backend = filled(&disk);
+    backend.flush().unwrap();
+    let expected = everything(&backend);
+    drop(backend);
+    let file = disk.open("db-0000000000000001", false).unwrap();
+    let length = file.len().unwrap();
+    let mut random = Random(7);
+    let mut noticed = 0;
+    for _ in 0..60 {
+        let at = random.below(length);
+        let mut byte = [0];
+        file.read_exact_at(at, &mut byte).unwrap();
+        file.write_at(at, &[byte[0] ^ (1 << random.below(8))]).unwrap();
+        let read = Backend::open(Arc::new(disk.clone()), OPTIONS).and_then(|backend| {
+            let pages = Bucket::ALL.map(|bucket| backend.scan(bucket, b"", usize::MAX));
+            pages.into_iter().collect::<Result<Vec<_>, _>>()
+        });
+        match read {
+            // Not `assert_eq`: it would print the whole state.
+            Ok(read) => assert!(read.concat() == expected, "byte {at}"),
+            Err(_) => noticed += 1,
+        }
+        file.write_at(at, &byte).unwrap();
+    }
+    assert!(noticed > 10, "values fill most of the file, yet {noticed} of 60 were noticed");
+}

@@ -1,0 +1,205 @@
+//! The member table: who belongs to the cluster, as applied from the log.
+//!
+//! It is kept apart from Raft's own membership on purpose. openraft's membership takes effect when
+//! it is *appended*, etcd's when it is *applied*: adding a second member to a one-member cluster
+//! must return before the new process runs, which openraft's voters cannot do. So the table is
+//! ordinary replicated state, and the leader brings Raft's membership in line with it
+//! (`node::reconcile`): a new member is a non-blocking Raft learner until it has caught up.
+//!
+//! Identifiers are etcd's (`server/etcdserver/api/membership`), so that scripts with fixed
+//! identifiers match.
+
+mod alarms;
+mod identity;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use bytes::Bytes;
+use prost::Message;
+
+pub use alarms::Alarms;
+pub use identity::{bootstrap_members, cluster_id, member_id};
+
+use crate::api::coraclepb::{MemberAdd, MemberPublish};
+use crate::api::etcdserverpb::{
+    Member, MemberPromoteRequest, MemberRemoveRequest, MemberUpdateRequest,
+};
+use crate::backend::{Backend, Bucket};
+use crate::error::{Error, Fatal};
+
+/// The table, shared by apply (the only writer) and everybody who looks members up.
+pub struct Members {
+    backend: Arc<Backend>,
+    table: RwLock<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    members: BTreeMap<u64, Member>,
+    /// Identifiers that were removed and can never return.
+    removed: BTreeSet<u64>,
+    /// Members known from flags or from the cluster that this one joins, before the log tells of
+    /// them. They are looked up and listed, never stored.
+    seeds: BTreeMap<u64, Member>,
+    /// Whether the seeds form a new cluster: its first leader writes them into the log.
+    seeds_are_new: bool,
+}
+
+impl Members {
+    /// Reads the stored table; it is empty in a new data directory.
+    pub fn open(backend: Arc<Backend>) -> Result<Members, Fatal> {
+        let members = Members { backend, table: RwLock::new(Table::default()) };
+        members.reload()?;
+        Ok(members)
+    }
+
+    /// Reads the table again, after a raft snapshot replaced the backend.
+    pub fn reload(&self) -> Result<(), Fatal> {
+        let mut table = Table::default();
+        for (key, value) in self.backend.scan(Bucket::Members, &[], usize::MAX)? {
+            let member = Member::decode(value)
+                .map_err(|error| Fatal::Backend(format!("member record {key:?}: {error}")))?;
+            table.members.insert(member.id, member);
+        }
+        for (key, _) in self.backend.scan(Bucket::MembersRemoved, &[], usize::MAX)? {
+            let id: [u8; 8] = key[..]
+                .try_into()
+                .map_err(|_| Fatal::Backend(format!("removed member key {key:?}")))?;
+            table.removed.insert(u64::from_be_bytes(id));
+        }
+        let mut current = self.write();
+        table.seeds = std::mem::take(&mut current.seeds);
+        table.seeds_are_new = current.seeds_are_new;
+        *current = table;
+        Ok(())
+    }
+
+    /// Sets the members that are known before the log tells of them. `new` says that they form a
+    /// new cluster, so that its first leader has to record them.
+    pub fn seed(&self, members: Vec<Member>, new: bool) {
+        let mut table = self.write();
+        table.seeds = members.into_iter().map(|member| (member.id, member)).collect();
+        table.seeds_are_new = new;
+    }
+
+    /// The first members of a new cluster that the log does not hold yet.
+    pub fn unrecorded_seeds(&self) -> Vec<Member> {
+        let table = self.read();
+        let missing = |id: &u64| !table.members.contains_key(id) && !table.removed.contains(id);
+        let seeds = table.seeds.iter().filter(|(id, _)| table.seeds_are_new && missing(id));
+        seeds.map(|(_, member)| member.clone()).collect()
+    }
+
+    /// All members in the order of their identifiers.
+    pub fn list(&self) -> Vec<Member> {
+        let table = self.read();
+        if table.members.is_empty() { table.seeds.values().cloned().collect() } else { table.list() }
+    }
+
+    pub fn get(&self, id: u64) -> Option<Member> {
+        let table = self.read();
+        let seed = || table.seeds.get(&id).filter(|_| !table.removed.contains(&id));
+        table.members.get(&id).or_else(seed).cloned()
+    }
+
+    /// Whether the log has told of no member yet.
+    pub fn is_empty(&self) -> bool {
+        self.read().members.is_empty()
+    }
+
+    pub fn is_removed(&self, id: u64) -> bool {
+        self.read().removed.contains(&id)
+    }
+
+    pub fn removed(&self) -> Vec<u64> {
+        self.read().removed.iter().copied().collect()
+    }
+
+    /// Applies `member add`. CL-01.
+    pub fn add(&self, request: MemberAdd) -> Result<Vec<Member>, Error> {
+        let member = request.member.ok_or(Error::MemberBadURLs)?;
+        let mut table = self.write();
+        if table.members.contains_key(&member.id) || table.removed.contains(&member.id) {
+            return Err(Error::MemberExist);
+        }
+        table.check_urls_free(member.id, &member.peer_ur_ls)?;
+        self.store(&mut table, member);
+        Ok(table.list())
+    }
+
+    /// Applies `member remove`: the identifier can never return. CL-03.
+    pub fn remove(&self, request: &MemberRemoveRequest) -> Result<Vec<Member>, Error> {
+        let mut table = self.write();
+        if table.members.remove(&request.id).is_none() {
+            return Err(Error::MemberNotFound);
+        }
+        table.removed.insert(request.id);
+        self.backend.delete(Bucket::Members, key(request.id));
+        self.backend.put(Bucket::MembersRemoved, key(request.id), Bytes::new());
+        Ok(table.list())
+    }
+
+    /// Applies `member update`: new peer URLs. CL-03.
+    pub fn update(&self, request: MemberUpdateRequest) -> Result<Vec<Member>, Error> {
+        let mut table = self.write();
+        let member = table.members.get(&request.id).cloned().ok_or(Error::MemberNotFound)?;
+        table.check_urls_free(request.id, &request.peer_ur_ls)?;
+        self.store(&mut table, Member { peer_ur_ls: request.peer_ur_ls, ..member });
+        Ok(table.list())
+    }
+
+    /// Applies `member promote`: the learner becomes a voter. CL-04.
+    pub fn promote(&self, request: &MemberPromoteRequest) -> Result<Vec<Member>, Error> {
+        let mut table = self.write();
+        let member = table.members.get(&request.id).cloned().ok_or(Error::MemberNotFound)?;
+        if !member.is_learner {
+            return Err(Error::MemberNotLearner);
+        }
+        self.store(&mut table, Member { is_learner: false, ..member });
+        Ok(table.list())
+    }
+
+    /// Applies what a started member tells of itself; nothing if it was removed meanwhile.
+    pub fn publish(&self, request: MemberPublish) -> Vec<Member> {
+        let mut table = self.write();
+        if let Some(member) = table.members.get(&request.id).cloned() {
+            let published =
+                Member { name: request.name, client_ur_ls: request.client_urls, ..member };
+            self.store(&mut table, published);
+        }
+        table.list()
+    }
+
+    fn store(&self, table: &mut Table, member: Member) {
+        self.backend.put(Bucket::Members, key(member.id), member.encode_to_vec().into());
+        table.members.insert(member.id, member);
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Table> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Table> {
+        self.table.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    fn list(&self) -> Vec<Member> {
+        self.members.values().cloned().collect()
+    }
+
+    fn check_urls_free(&self, id: u64, urls: &[String]) -> Result<(), Error> {
+        let taken = self
+            .members
+            .values()
+            .filter(|member| member.id != id)
+            .any(|member| member.peer_ur_ls.iter().any(|url| urls.contains(url)));
+        if taken { Err(Error::PeerURLExist) } else { Ok(()) }
+    }
+}
+
+fn key(id: u64) -> Bytes {
+    Bytes::copy_from_slice(&id.to_be_bytes())
+}

@@ -1,0 +1,109 @@
+//! Compaction: forgetting history, at once for readers, in slices on disk.
+//!
+//! A compaction is first *scheduled*: its revision is written to the backend with the entry that
+//! asks for it, and from then on requests below it fail. Steps then walk the index and remove what
+//! is forgotten from index and backend, and the last one records that the compaction is
+//! *finished*. After a crash the walk starts over: removing twice does no harm.
+
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+
+use super::index::CompactFrom;
+use super::revision::Change;
+use super::store::{Store, change_of};
+use crate::backend::{Backend, Bucket};
+use crate::error::{Error, Fatal};
+use crate::limits::{COMPACTION_BATCH, RANGE_SLICE_KEYS};
+
+/// etcd's names in the bucket `meta`.
+const SCHEDULED: &[u8] = b"scheduledCompactRev";
+const FINISHED: &[u8] = b"finishedCompactRev";
+
+/// A compaction that is being carried out.
+pub(super) struct Compaction {
+    revision: i64,
+    after: CompactFrom,
+}
+
+impl Compaction {
+    pub(super) fn new(revision: i64) -> Compaction {
+        Compaction { revision, after: None }
+    }
+}
+
+/// The last scheduled compaction's revision.
+pub(super) fn scheduled(backend: &Backend) -> Result<Option<i64>, Fatal> {
+    revision_at(backend, SCHEDULED)
+}
+
+/// The last finished compaction's revision.
+pub(super) fn finished(backend: &Backend) -> Result<Option<i64>, Fatal> {
+    revision_at(backend, FINISHED)
+}
+
+fn revision_at(backend: &Backend, name: &[u8]) -> Result<Option<i64>, Fatal> {
+    let stored = backend.get(Bucket::Meta, name)?;
+    stored.map(|stored| Ok(change_of(&stored)?.main)).transpose()
+}
+
+impl Store {
+    /// Forgets history below `revision`, at once and on all members alike; what is on disk is
+    /// removed by [`Store::compact_step`].
+    ///
+    /// Fails with [`Error::Compacted`] if `revision` is not above the last one, with
+    /// [`Error::FutureRev`] if it is above the current one (CMP-01).
+    pub fn compact(&self, revision: i64) -> Result<(), Error> {
+        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if revision <= self.compact_revision() {
+            return Err(Error::Compacted);
+        }
+        if revision > self.current_revision() {
+            return Err(Error::FutureRev);
+        }
+        self.record(SCHEDULED, revision);
+        let mut compaction = self.compaction.lock().unwrap_or_else(PoisonError::into_inner);
+        self.compacted.store(revision, Ordering::Release);
+        // One that is under way ends here: the new one removes all that it would have.
+        *compaction = Some(Compaction::new(revision));
+        Ok(())
+    }
+
+    /// Removes a bounded part of what compactions have forgotten; `false` if nothing is left.
+    pub fn compact_step(&self) -> bool {
+        let mut compaction = self.compaction.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(current) = compaction.as_mut() else {
+            return false;
+        };
+        let (dropped, next) = self.index_mut().compact(
+            current.after.as_deref(),
+            current.revision,
+            RANGE_SLICE_KEYS,
+            COMPACTION_BATCH,
+        );
+        let keys = dropped.iter().map(|change| change.stored_key().into()).collect();
+        self.backend.delete_all(Bucket::Key, keys);
+        match next {
+            Some(after) => {
+                current.after = after;
+                true
+            }
+            None => {
+                self.record(FINISHED, current.revision);
+                *compaction = None;
+                false
+            }
+        }
+    }
+
+    /// Whether [`Store::compact_step`] has work to do.
+    pub fn compaction_pending(&self) -> bool {
+        self.compaction.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    fn record(&self, name: &'static [u8], revision: i64) {
+        let value = Change::put(revision, 0).stored_key();
+        self.backend.put(Bucket::Meta, Bytes::from_static(name), value.into());
+    }
+}

@@ -1,0 +1,201 @@
+//! The store: index, backend and the two revisions that bound its history.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use bytes::Bytes;
+use prost::Message;
+
+use super::compaction::{self, Compaction};
+use super::index::Index;
+use super::key_index::Life;
+use super::range::View;
+use super::revision::Change;
+use super::txn::WriteTxn;
+use crate::api::etcdserverpb::{RangeRequest, RangeResponse};
+use crate::api::mvccpb::KeyValue;
+use crate::backend::{Backend, Bucket};
+use crate::error::{Error, Fatal};
+
+/// The revision of a store in which nothing was ever written (REV-01).
+const FIRST_REVISION: i64 = 1;
+/// The compact revision of a store that was never compacted.
+const NEVER_COMPACTED: i64 = -1;
+/// Entries read at a time while the index is built.
+const LOAD_PAGE: usize = 4_096;
+/// How often a read of the newest state begins again because a compaction overtook it.
+const READ_ATTEMPTS: usize = 8;
+
+/// The key space of one member. Shared between threads; one writes at a time.
+pub struct Store {
+    pub(super) backend: Arc<Backend>,
+    pub(super) index: RwLock<Index>,
+    /// The newest committed revision. The index may hold changes above it, of a transaction that
+    /// is under way; readers never ask for them.
+    pub(super) current: AtomicI64,
+    /// History below this revision is forgotten, whether or not it is removed already.
+    pub(super) compacted: AtomicI64,
+    pub(super) writer: Mutex<()>,
+    /// The compaction being carried out.
+    pub(super) compaction: Mutex<Option<Compaction>>,
+}
+
+/// What the backend's key bucket holds, read once at start.
+struct Loaded {
+    index: Index,
+    newest: i64,
+}
+
+impl Store {
+    /// Opens the key space in `backend` by reading all of it once.
+    ///
+    /// Also returns which keys are attached to which leases, in key order.
+    pub fn open(backend: Arc<Backend>) -> Result<(Store, Vec<(i64, Bytes)>), Fatal> {
+        let store = Store {
+            backend,
+            index: RwLock::default(),
+            current: AtomicI64::new(FIRST_REVISION),
+            compacted: AtomicI64::new(NEVER_COMPACTED),
+            writer: Mutex::new(()),
+            compaction: Mutex::new(None),
+        };
+        let attachments = store.reload()?;
+        Ok((store, attachments))
+    }
+
+    /// Reads everything again, after the backend's content was replaced by a raft snapshot.
+    ///
+    /// Returns the attachments as [`Store::open`] does.
+    pub fn reload(&self) -> Result<Vec<(i64, Bytes)>, Fatal> {
+        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        // Taken before the index, as a compaction step takes them.
+        let mut compaction = self.compaction.lock().unwrap_or_else(PoisonError::into_inner);
+        let Loaded { index, newest } = load(&self.backend)?;
+        let scheduled = compaction::scheduled(&self.backend)?;
+        let finished = compaction::finished(&self.backend)?;
+        let compacted = scheduled.max(finished).unwrap_or(NEVER_COMPACTED);
+        let attachments = index.attachments();
+        let attachments =
+            attachments.map(|(lease, key)| (lease, Bytes::copy_from_slice(key))).collect();
+        *compaction = (scheduled > finished).then(|| Compaction::new(compacted));
+        let mut current_index = self.index_mut();
+        *current_index = index;
+        self.compacted.store(compacted, Ordering::Release);
+        // Compaction may have removed the newest revisions: they were tombstones (REV-06).
+        self.current.store(newest.max(compacted), Ordering::Release);
+        drop(current_index);
+        Ok(attachments)
+    }
+
+    /// The newest committed revision; 1 in a fresh store.
+    pub fn current_revision(&self) -> i64 {
+        self.current.load(Ordering::Acquire)
+    }
+
+    /// The revision of the last compaction; -1 if there was none.
+    pub fn compact_revision(&self) -> i64 {
+        self.compacted.load(Ordering::Acquire)
+    }
+
+    /// Keys that live now or whose deletion is not compacted yet.
+    pub fn key_count(&self) -> u64 {
+        self.index().len() as u64
+    }
+
+    /// The state as of the newest committed revision.
+    pub fn view(&self) -> View<'_> {
+        View { store: self, revision: self.current_revision() }
+    }
+
+    /// Answers a (validated) range request; the header holds the revision only.
+    ///
+    /// A long range works in slices at one revision and holds no lock for long. If a compaction
+    /// overtakes it, a read of the newest state begins again and others fail with
+    /// [`Error::Compacted`].
+    pub fn range(&self, request: &RangeRequest) -> Result<Result<RangeResponse, Error>, Fatal> {
+        for _ in 1..READ_ATTEMPTS {
+            match self.view().range(request)? {
+                Err(Error::Compacted) if request.revision <= 0 => continue,
+                answer => return Ok(answer),
+            }
+        }
+        self.view().range(request)
+    }
+
+    /// Begins a write transaction; waits for the one before to end.
+    pub fn write(&self) -> WriteTxn<'_> {
+        WriteTxn::begin(self)
+    }
+
+    /// The key-value that `key` had at `revision`, if it lived and is not compacted.
+    pub fn value_at(&self, key: &[u8], revision: i64) -> Result<Option<KeyValue>, Fatal> {
+        let view = View { store: self, revision };
+        // A compacted value is none, as for etcd's watchers.
+        Ok(view.get(key)?.ok().flatten())
+    }
+
+    /// The stored key-values of `changes`, in their order.
+    ///
+    /// Fails with [`Error::Compacted`] if history up to `revision`, at which they were found, was
+    /// removed meanwhile.
+    pub(super) fn values(
+        &self,
+        changes: &[(Change, Option<Life>)],
+        revision: i64,
+    ) -> Result<Result<Vec<KeyValue>, Error>, Fatal> {
+        let keys: Vec<_> = changes.iter().map(|(change, _)| change.stored_key()).collect();
+        let stored = self.backend.get_all(Bucket::Key, &keys)?;
+        let mut values = Vec::with_capacity(changes.len());
+        for ((change, _), stored) in changes.iter().zip(stored) {
+            match stored {
+                Some(stored) => values.push(decode(*change, stored)?),
+                None if self.compact_revision() > revision => return Ok(Err(Error::Compacted)),
+                None => {
+                    let detail = format!("the value of {change:?} is missing");
+                    return Err(Fatal::Backend(detail));
+                }
+            }
+        }
+        Ok(Ok(values))
+    }
+
+    pub(super) fn index(&self) -> RwLockReadGuard<'_, Index> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn index_mut(&self) -> RwLockWriteGuard<'_, Index> {
+        self.index.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Builds the index from the key bucket, in revision order.
+fn load(backend: &Backend) -> Result<Loaded, Fatal> {
+    let mut loaded = Loaded { index: Index::default(), newest: FIRST_REVISION };
+    let mut from = Bytes::new();
+    loop {
+        let page = backend.scan(Bucket::Key, &from, LOAD_PAGE)?;
+        let Some((last, _)) = page.last() else {
+            return Ok(loaded);
+        };
+        from = [last, &[0][..]].concat().into();
+        for (key, value) in page {
+            let change = change_of(&key)?;
+            let kv = decode(change, value)?;
+            let life = if change.is_tombstone() { Life::default() } else { Life::from(&kv) };
+            loaded.index.push(&kv.key, change, life);
+            loaded.newest = change.main;
+        }
+    }
+}
+
+/// The change stored at `key` of the key bucket.
+pub(super) fn change_of(key: &[u8]) -> Result<Change, Fatal> {
+    Change::from_stored_key(key)
+        .ok_or_else(|| Fatal::Backend(format!("the key bucket holds {key:02x?}, no revision")))
+}
+
+/// The key-value in `stored`, the value of `change`.
+pub(super) fn decode(change: Change, stored: Bytes) -> Result<KeyValue, Fatal> {
+    KeyValue::decode(stored)
+        .map_err(|error| Fatal::Backend(format!("the value of {change:?} is damaged: {error}")))
+}

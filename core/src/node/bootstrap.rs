@@ -1,0 +1,195 @@
+//! Who this member is: read from its data, computed from the flags, or learned from the cluster
+//! that it joins.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{InitialClusterState, NodeConfig, StartError};
+use crate::api::coraclepb as pb;
+use crate::api::coraclepb::peer_request::Request;
+use crate::api::coraclepb::peer_response::Response;
+use crate::api::etcdserverpb::Member;
+use crate::backend::{Backend, Bucket};
+use crate::cluster::{Members, bootstrap_members, cluster_id};
+use crate::error::Fatal;
+use crate::platform::{PeerTarget, Platform, parse_peer_url};
+
+/// The key in the Meta bucket of the member's and the cluster's identifier.
+const IDENTITY_KEY: &[u8] = b"identity";
+/// How long one member of the cluster to join may take to answer.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// This member's place in the world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub(super) member_id: u64,
+    pub(super) cluster_id: u64,
+}
+
+/// What a start found out.
+pub(super) struct Bootstrap {
+    pub(super) identity: Identity,
+    /// The voters of a cluster to be formed; empty for a restart or a joining member.
+    pub(super) form: BTreeSet<u64>,
+}
+
+/// Finds this member's identity and seeds the member table. Flags about the initial cluster count
+/// only for a new data directory, as in etcd.
+pub(super) async fn bootstrap<P: Platform>(
+    config: &NodeConfig,
+    platform: &P,
+    backend: &Backend,
+    members: &Members,
+) -> Result<Bootstrap, StartError> {
+    let stored = load_identity(backend)?;
+    let initial = bootstrap_members(&config.initial_cluster, &config.initial_cluster_token);
+    if let Some(identity) = stored {
+        return Ok(restart(identity, initial, members));
+    }
+    check_initial_cluster(config)?;
+    let (identity, form) = match config.initial_cluster_state {
+        InitialClusterState::New => form_new(config, initial, members)?,
+        InitialClusterState::Existing => (join(config, platform, members).await?, BTreeSet::new()),
+    };
+    store_identity(backend, identity);
+    backend.flush()?;
+    Ok(Bootstrap { identity, form })
+}
+
+/// A member that stopped before the first leader recorded the members still needs the seeds.
+fn restart(identity: Identity, initial: Vec<Member>, members: &Members) -> Bootstrap {
+    let mut form = BTreeSet::new();
+    if cluster_id(&initial) == identity.cluster_id {
+        form = initial.iter().map(|member| member.id).collect();
+        members.seed(initial, true);
+    }
+    Bootstrap { identity, form }
+}
+
+fn form_new(
+    config: &NodeConfig,
+    initial: Vec<Member>,
+    members: &Members,
+) -> Result<(Identity, BTreeSet<u64>), StartError> {
+    let own = initial.iter().find(|member| member.name == config.name);
+    let Some(own) = own else {
+        return Err(StartError::Config(format!(
+            "couldn't find local name \"{}\" in the initial cluster configuration",
+            config.name
+        )));
+    };
+    let mut advertised = config.advertise_peer_urls.clone();
+    advertised.sort_unstable();
+    if own.peer_ur_ls != advertised {
+        return Err(StartError::Config(format!(
+            "--initial-cluster has {}={} but --initial-advertise-peer-urls is {}; \
+             make them the same",
+            config.name,
+            own.peer_ur_ls.join(","),
+            advertised.join(",")
+        )));
+    }
+    let identity = Identity { member_id: own.id, cluster_id: cluster_id(&initial) };
+    let voters = initial.iter().map(|member| member.id).collect();
+    members.seed(initial, true);
+    Ok((identity, voters))
+}
+
+fn check_initial_cluster(config: &NodeConfig) -> Result<(), StartError> {
+    if config.initial_cluster.is_empty() {
+        return Err(StartError::Config(
+            "--initial-cluster is empty: it must name at least this member".to_owned(),
+        ));
+    }
+    let mut seen = BTreeSet::new();
+    for (_, url) in &config.initial_cluster {
+        parse_peer_url(url).map_err(StartError::Config)?;
+        if !seen.insert(url) {
+            return Err(StartError::Config(format!(
+                "--initial-cluster has the peer URL {url} more than once"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Asks the members of `--initial-cluster` for the member table, which `member add` must have put
+/// this member into.
+async fn join<P: Platform>(
+    config: &NodeConfig,
+    platform: &P,
+    members: &Members,
+) -> Result<Identity, StartError> {
+    let mut failures = Vec::new();
+    for (name, url) in &config.initial_cluster {
+        if *name == config.name {
+            continue;
+        }
+        let target = PeerTarget { id: 0, urls: vec![url.clone()] };
+        let request = pb::PeerRequest { request: Some(Request::Members(pb::Members {})) };
+        match platform.transport().call(target, request, JOIN_TIMEOUT).await {
+            Ok(pb::PeerResponse { response: Some(Response::Members(answer)) }) => {
+                return adopt(config, answer, members);
+            }
+            Ok(_) => failures.push(format!("{url}: an unexpected answer")),
+            Err(error) => failures.push(format!("{url}: {error}")),
+        }
+    }
+    Err(StartError::Join(format!(
+        "cannot fetch cluster info from peer urls: could not retrieve cluster information from the \
+         given URLs ({})",
+        failures.join("; ")
+    )))
+}
+
+fn adopt(
+    config: &NodeConfig,
+    answer: pb::MembersResponse,
+    members: &Members,
+) -> Result<Identity, StartError> {
+    let mut advertised = config.advertise_peer_urls.clone();
+    advertised.sort_unstable();
+    let own = answer.members.iter().find(|member| {
+        let mut urls = member.peer_ur_ls.clone();
+        urls.sort_unstable();
+        urls == advertised
+    });
+    let Some(own) = own else {
+        return Err(StartError::Join(format!(
+            "the cluster has no member with the peer URLs {}: run `etcdctl member add {} \
+             --peer-urls={}` first",
+            advertised.join(","),
+            config.name,
+            advertised.join(",")
+        )));
+    };
+    if !own.name.is_empty() && own.name != config.name {
+        return Err(StartError::Join(format!(
+            "the member with these peer URLs has already started under the name {}; a member whose \
+             data is lost must be removed and added again",
+            own.name
+        )));
+    }
+    let identity = Identity { member_id: own.id, cluster_id: answer.cluster_id };
+    members.seed(answer.members, false);
+    Ok(identity)
+}
+
+fn load_identity(backend: &Backend) -> Result<Option<Identity>, Fatal> {
+    let Some(bytes) = backend.get(Bucket::Meta, IDENTITY_KEY)? else { return Ok(None) };
+    let bytes: [u8; 16] = bytes[..]
+        .try_into()
+        .map_err(|_| Fatal::Backend("the identity record has a wrong length".to_owned()))?;
+    let number = |part: &[u8]| part.iter().fold(0, |id, byte| (id << 8) | u64::from(*byte));
+    let (member, cluster) = bytes.split_at(8);
+    Ok(Some(Identity { member_id: number(member), cluster_id: number(cluster) }))
+}
+
+fn store_identity(backend: &Backend, identity: Identity) {
+    let mut record = Vec::with_capacity(16);
+    record.extend_from_slice(&identity.member_id.to_be_bytes());
+    record.extend_from_slice(&identity.cluster_id.to_be_bytes());
+    backend.put(Bucket::Meta, Bytes::from_static(IDENTITY_KEY), record.into());
+}

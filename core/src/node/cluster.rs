@@ -1,0 +1,195 @@
+//! The Cluster service: the member table changes through the log, Raft's membership follows it
+//! (see `reconcile`).
+
+use std::collections::BTreeSet;
+
+use super::Node;
+use super::propose::mismatch;
+use crate::api::coraclepb::command::Request as CommandRequest;
+use crate::api::coraclepb::{MemberAdd, MemberPublish};
+use crate::api::etcdserverpb as pb;
+use crate::apply::Reply;
+use crate::cluster::member_id;
+use crate::error::Error;
+use crate::platform::Platform;
+use crate::platform::parse_peer_url;
+
+/// A learner may be promoted when it has stored this share of the leader's log, in percent. CL-04.
+const LEARNER_READY_PERCENT: u64 = 90;
+
+impl<P: Platform> Node<P> {
+    /// Cluster.MemberAdd. CL-01. It returns at once, before the new member's process runs.
+    pub async fn member_add(
+        &self,
+        request: pb::MemberAddRequest,
+    ) -> Result<pb::MemberAddResponse, Error> {
+        check_peer_urls(&request.peer_ur_ls)?;
+        self.check_add(&request)?;
+        let added_at = self.platform.unix_millis() / 1000;
+        let member = pb::Member {
+            id: member_id(&request.peer_ur_ls, "", Some(added_at)),
+            name: String::new(),
+            peer_ur_ls: request.peer_ur_ls,
+            client_ur_ls: Vec::new(),
+            is_learner: request.is_learner,
+        };
+        let command = CommandRequest::MemberAdd(MemberAdd { member: Some(member.clone()) });
+        let members = self.propose_member_change(command).await?;
+        Ok(pb::MemberAddResponse { header: Some(self.header(0)), member: Some(member), members })
+    }
+
+    /// The checks that etcd makes before it proposes: learners, URLs, and with
+    /// `--strict-reconfig-check` whether enough members are up to survive the change.
+    fn check_add(&self, request: &pb::MemberAddRequest) -> Result<(), Error> {
+        let members = self.members.list();
+        let learners = members.iter().filter(|member| member.is_learner).count();
+        if request.is_learner && learners >= self.config.max_learners {
+            return Err(Error::TooManyLearners);
+        }
+        let taken: BTreeSet<&String> =
+            members.iter().flat_map(|member| &member.peer_ur_ls).collect();
+        if request.peer_ur_ls.iter().any(|url| taken.contains(url)) {
+            return Err(Error::PeerURLExist);
+        }
+        if !self.config.strict_reconfig_check || request.is_learner {
+            return Ok(());
+        }
+        let voters: Vec<&pb::Member> = members.iter().filter(|m| !m.is_learner).collect();
+        let started = voters.iter().filter(|member| !member.name.is_empty()).count();
+        // A one-member cluster may always grow: its second member cannot have started before.
+        if voters.len() > 1 && started < (voters.len() + 1) / 2 + 1 {
+            return Err(not_enough_started());
+        }
+        Ok(())
+    }
+
+    /// Cluster.MemberRemove. CL-03.
+    pub async fn member_remove(
+        &self,
+        request: pb::MemberRemoveRequest,
+    ) -> Result<pb::MemberRemoveResponse, Error> {
+        self.check_remove(request.id)?;
+        let command = CommandRequest::MemberRemove(request);
+        let members = self.propose_member_change(command).await?;
+        Ok(pb::MemberRemoveResponse { header: Some(self.header(0)), members })
+    }
+
+    fn check_remove(&self, id: u64) -> Result<(), Error> {
+        let members = self.members.list();
+        let Some(leaving) = members.iter().find(|member| member.id == id) else {
+            return Err(Error::MemberNotFound);
+        };
+        if !self.config.strict_reconfig_check || leaving.is_learner {
+            return Ok(());
+        }
+        let remaining = members.iter().filter(|m| !m.is_learner && m.id != id);
+        let (total, started) = remaining.fold((0, 0), |(total, started), member| {
+            (total + 1, started + usize::from(!member.name.is_empty()))
+        });
+        // Removing a member that never started cannot make the quorum worse.
+        if !leaving.name.is_empty() && started < total / 2 + 1 {
+            return Err(not_enough_started());
+        }
+        Ok(())
+    }
+
+    /// Cluster.MemberUpdate: new peer URLs. CL-03.
+    pub async fn member_update(
+        &self,
+        request: pb::MemberUpdateRequest,
+    ) -> Result<pb::MemberUpdateResponse, Error> {
+        check_peer_urls(&request.peer_ur_ls)?;
+        let command = CommandRequest::MemberUpdate(request);
+        let members = self.propose_member_change(command).await?;
+        Ok(pb::MemberUpdateResponse { header: Some(self.header(0)), members })
+    }
+
+    /// Cluster.MemberPromote: a learner that caught up becomes a voter. CL-04.
+    pub async fn member_promote(
+        &self,
+        request: pb::MemberPromoteRequest,
+    ) -> Result<pb::MemberPromoteResponse, Error> {
+        match self.members.get(request.id) {
+            None => return Err(Error::MemberNotFound),
+            Some(member) if !member.is_learner => return Err(Error::MemberNotLearner),
+            Some(_) => {}
+        }
+        if self.leadership.role().is_leader {
+            self.check_learner_ready(request.id)?;
+        }
+        let command = CommandRequest::MemberPromote(request);
+        let members = self.propose_member_change(command).await?;
+        Ok(pb::MemberPromoteResponse { header: Some(self.header(0)), members })
+    }
+
+    /// Whether learner `id` has stored enough of this leader's log.
+    pub(super) fn check_learner_ready(&self, id: u64) -> Result<(), Error> {
+        let status = self.consensus.status();
+        let matched = status.matched.get(&id).copied().unwrap_or(0);
+        if matched * 100 < status.last_log_index * LEARNER_READY_PERCENT {
+            return Err(Error::LearnerNotReady);
+        }
+        Ok(())
+    }
+
+    /// Cluster.MemberList: linearizable unless asked otherwise. CL-05.
+    pub async fn member_list(
+        &self,
+        request: pb::MemberListRequest,
+    ) -> Result<pb::MemberListResponse, Error> {
+        if request.linearizable {
+            self.linearize().await?;
+        }
+        Ok(pb::MemberListResponse { header: Some(self.header(0)), members: self.members.list() })
+    }
+
+    async fn propose_member_change(
+        &self,
+        command: CommandRequest,
+    ) -> Result<Vec<pb::Member>, Error> {
+        match self.propose(command).await? {
+            Reply::Members(members) => {
+                self.reconcile_soon();
+                Ok(members)
+            }
+            other => Err(mismatch(other)),
+        }
+    }
+
+    /// Tells the cluster this member's name and client URLs, until it is told.
+    pub(super) async fn publish(&self) {
+        loop {
+            let publish = MemberPublish {
+                id: self.member_id,
+                name: self.config.name.clone(),
+                client_urls: self.config.advertise_client_urls.clone(),
+            };
+            let known = self.members.get(self.member_id).is_some_and(|member| {
+                member.name == publish.name && member.client_ur_ls == publish.client_urls
+            });
+            if known && !self.members.is_empty() {
+                tracing::info!(name = %self.config.name, "published local member to cluster through raft");
+                return;
+            }
+            if self.stop.reason().is_some() {
+                return;
+            }
+            // Not applied in time: the loop looks at the table and tries again.
+            let _ = self.propose(CommandRequest::MemberPublish(publish)).await;
+            self.pause_for_leader().await;
+        }
+    }
+}
+
+fn check_peer_urls(urls: &[String]) -> Result<(), Error> {
+    if urls.is_empty() || urls.iter().any(|url| parse_peer_url(url).is_err()) {
+        return Err(Error::MemberBadURLs);
+    }
+    Ok(())
+}
+
+/// etcd sends this text with code Unknown (ETCD.md 2.12, "Quirks"); clients go by the text.
+fn not_enough_started() -> Error {
+    let message = Error::MemberNotEnoughStarted.message().to_owned();
+    Error::Other(crate::error::Code::Unknown, message)
+}

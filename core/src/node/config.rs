@@ -1,0 +1,79 @@
+//! What a node is started with. The host has parsed and validated its own flags into this.
+
+use std::time::Duration;
+
+use crate::limits;
+
+/// Whether the initial members form a new cluster or this one joins a running one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InitialClusterState {
+    New,
+    Existing,
+}
+
+/// Configuration of one member. Names and defaults are etcd's flags' (op-guide/configuration).
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// `--name`
+    pub name: String,
+    /// `--initial-cluster`, as (name, peer URL) in the order given; a name may occur repeatedly.
+    pub initial_cluster: Vec<(String, String)>,
+    /// `--initial-cluster-token`
+    pub initial_cluster_token: String,
+    /// `--initial-cluster-state`
+    pub initial_cluster_state: InitialClusterState,
+    /// `--initial-advertise-peer-urls`
+    pub advertise_peer_urls: Vec<String>,
+    /// `--advertise-client-urls`
+    pub advertise_client_urls: Vec<String>,
+    /// `--heartbeat-interval`
+    pub heartbeat_interval: Duration,
+    /// `--election-timeout`
+    pub election_timeout: Duration,
+    /// `--snapshot-count`: applied entries between raft snapshots.
+    pub snapshot_count: u64,
+    /// `--snapshot-catchup-entries`: entries kept in the log behind a raft snapshot.
+    pub snapshot_catchup_entries: u64,
+    /// `--quota-backend-bytes`: 0 is the default quota, negative none.
+    pub quota_backend_bytes: i64,
+    /// `--max-txn-ops`
+    pub max_txn_ops: usize,
+    /// `--max-request-bytes`
+    pub max_request_bytes: usize,
+    /// `--strict-reconfig-check`
+    pub strict_reconfig_check: bool,
+    /// `--max-learners`
+    pub max_learners: usize,
+    /// `--watch-progress-notify-interval`
+    pub watch_progress_notify_interval: Duration,
+    /// `--pre-vote`
+    pub pre_vote: bool,
+    /// Bytes of page cache of the state backend.
+    pub backend_cache_bytes: usize,
+}
+
+impl NodeConfig {
+    /// A one-member cluster with etcd's defaults.
+    pub fn single(name: &str, peer_url: &str) -> NodeConfig {
+        NodeConfig {
+            name: name.to_owned(),
+            initial_cluster: vec![(name.to_owned(), peer_url.to_owned())],
+            initial_cluster_token: "etcd-cluster".to_owned(),
+            initial_cluster_state: InitialClusterState::New,
+            advertise_peer_urls: vec![peer_url.to_owned()],
+            advertise_client_urls: Vec::new(),
+            heartbeat_interval: Duration::from_millis(100),
+            election_timeout: Duration::from_millis(1000),
+            snapshot_count: 10_000,
+            snapshot_catchup_entries: 5_000,
+            quota_backend_bytes: 0,
+            max_txn_ops: limits::MAX_TXN_OPS,
+            max_request_bytes: limits::MAX_REQUEST_BYTES,
+            strict_reconfig_check: true,
+            max_learners: 1,
+            watch_progress_notify_interval: Duration::from_secs(600),
+            pre_vote: true,
+            backend_cache_bytes: 64 * 1024 * 1024,
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The KV service: reads locally (after a read index, unless serializable), writes through the log.
+
+use std::sync::atomic::Ordering;
+
+use super::Node;
+use super::propose::mismatch;
+use crate::api::coraclepb::command::Request as CommandRequest;
+use crate::api::etcdserverpb as pb;
+use crate::api::etcdserverpb::request_op::Request as OpRequest;
+use crate::api::validate;
+use crate::apply::{self, Reply};
+use crate::error::{Error, Fatal};
+use crate::platform::Platform;
+
+impl<P: Platform> Node<P> {
+    /// KV.Range. KV-01 to KV-10.
+    pub async fn range(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, Error> {
+        validate::check_range(&request)?;
+        self.counters.ranges.fetch_add(1, Ordering::Relaxed);
+        if !request.serializable {
+            self.linearize().await?;
+        }
+        let mut response = self.or_stop(self.store.range(&request))??;
+        response.header = Some(self.header(revision_of(&response.header)));
+        Ok(response)
+    }
+
+    /// KV.Put. PUT-01 to PUT-04.
+    pub async fn put(&self, request: pb::PutRequest) -> Result<pb::PutResponse, Error> {
+        validate::check_put(&request)?;
+        self.check_quota(put_cost(&request)).await?;
+        self.counters.puts.fetch_add(1, Ordering::Relaxed);
+        match self.propose(CommandRequest::Put(request)).await? {
+            Reply::Put(mut response) => {
+                response.header = Some(self.header(revision_of(&response.header)));
+                Ok(response)
+            }
+            other => Err(mismatch(other)),
+        }
+    }
+
+    /// KV.DeleteRange. DEL-01, DEL-02.
+    pub async fn delete_range(
+        &self,
+        request: pb::DeleteRangeRequest,
+    ) -> Result<pb::DeleteRangeResponse, Error> {
+        validate::check_delete_range(&request)?;
+        self.counters.deletes.fetch_add(1, Ordering::Relaxed);
+        match self.propose(CommandRequest::DeleteRange(request)).await? {
+            Reply::DeleteRange(mut response) => {
+                response.header = Some(self.header(revision_of(&response.header)));
+                Ok(response)
+            }
+            other => Err(mismatch(other)),
+        }
+    }
+
+    /// KV.Txn. TXN-01 to TXN-12. One that only reads never enters the log.
+    pub async fn txn(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse, Error> {
+        validate::check_txn(&request, self.config.max_txn_ops)?;
+        self.counters.txns.fetch_add(1, Ordering::Relaxed);
+        let mut response = if apply::is_read_only(&request) {
+            if !is_serializable(&request) {
+                self.linearize().await?;
+            }
+            self.or_stop(apply::read_only_txn(&self.store, &request))??
+        } else {
+            self.check_quota(txn_cost(&request)).await?;
+            match self.propose(CommandRequest::Txn(request)).await? {
+                Reply::Txn(response) => response,
+                other => return Err(mismatch(other)),
+            }
+        };
+        response.header = Some(self.header(revision_of(&response.header)));
+        Ok(response)
+    }
+
+    /// KV.Compact. CMP-01 to CMP-03. With `physical`, returns when the space is free here.
+    pub async fn compact(
+        &self,
+        request: pb::CompactionRequest,
+    ) -> Result<pb::CompactionResponse, Error> {
+        let physical = request.physical;
+        let mut response = match self.propose(CommandRequest::Compaction(request)).await? {
+            Reply::Compaction(response) => response,
+            other => return Err(mismatch(other)),
+        };
+        if physical {
+            self.finish_compaction().await?;
+        }
+        response.header = Some(self.header(revision_of(&response.header)));
+        Ok(response)
+    }
+
+    /// A storage failure stops the node; the caller is told that the server stops.
+    pub(super) fn or_stop<T>(&self, result: Result<T, Fatal>) -> Result<T, Error> {
+        result.map_err(|fatal| {
+            self.fail(fatal);
+            Error::Stopped
+        })
+    }
+}
+
+/// Whether a read-only transaction may be stale: it has reads, and all of them may. TXN-10.
+fn is_serializable(request: &pb::TxnRequest) -> bool {
+    let mut ops = request.success.iter().chain(&request.failure).peekable();
+    let serializable = |op: &pb::RequestOp| match &op.request {
+        Some(OpRequest::RequestRange(range)) => range.serializable,
+        _ => false,
+    };
+    ops.peek().is_some() && ops.all(serializable)
+}
+
+/// The revision that a response was made at.
+fn revision_of(header: &Option<pb::ResponseHeader>) -> i64 {
+    header.as_ref().map_or(0, |header| header.revision)
+}
+
+/// Bytes that a put may add to the backend (etcd `server/storage/quota.go`). MNT-02.
+fn put_cost(request: &pb::PutRequest) -> u64 {
+    256 + (request.key.len() + request.value.len()) as u64
+}
+
+/// The dearer branch of a transaction, nested ones included.
+fn txn_cost(request: &pb::TxnRequest) -> u64 {
+    let branch = |ops: &[pb::RequestOp]| -> u64 {
+        ops.iter()
+            .map(|op| match &op.request {
+                Some(OpRequest::RequestPut(put)) => put_cost(put),
+                Some(OpRequest::RequestTxn(txn)) => txn_cost(txn),
+                _ => 0,
+            })
+            .sum()
+    };
+    branch(&request.success).max(branch(&request.failure))
+}

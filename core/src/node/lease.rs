@@ -1,0 +1,220 @@
+//! The Lease service. Leases are replicated; only the leader knows the time, so renewals and
+//! remaining times are its business and followers ask it.
+
+use super::Node;
+use super::propose::mismatch;
+use crate::api::coraclepb::command::Request as CommandRequest;
+use crate::api::coraclepb::peer_request::Request as PeerMessage;
+use crate::api::coraclepb::peer_response::Response as PeerAnswer;
+use crate::api::coraclepb::{LeaseKeepAliveReply, LeaseTimeToLiveReply};
+use crate::api::etcdserverpb as pb;
+use crate::apply::Reply;
+use crate::error::{Code, Error};
+use crate::lease::Renewal;
+use crate::limits;
+use crate::platform::{Platform, TransportError};
+use crate::raft::types::AsyncRuntime;
+
+/// Bytes that a lease counts for against the quota. LEASE-11.
+const LEASE_COST: u64 = 64;
+
+impl<P: Platform> Node<P> {
+    /// Lease.LeaseGrant. LEASE-01, LEASE-02.
+    pub async fn lease_grant(
+        &self,
+        mut request: pb::LeaseGrantRequest,
+    ) -> Result<pb::LeaseGrantResponse, Error> {
+        if request.ttl > limits::MAX_LEASE_TTL {
+            return Err(Error::LeaseTTLTooLarge);
+        }
+        self.check_quota(LEASE_COST).await?;
+        while request.id == 0 {
+            request.id = (self.platform.random() & i64::MAX as u64) as i64;
+        }
+        // The log carries the final TTL, so that members with other timers agree.
+        request.ttl = request.ttl.max(self.min_lease_ttl());
+        match self.propose(CommandRequest::LeaseGrant(request)).await? {
+            Reply::LeaseGrant(mut response) => {
+                response.header = Some(self.header(self.store.current_revision()));
+                Ok(response)
+            }
+            other => Err(mismatch(other)),
+        }
+    }
+
+    /// Lease.LeaseRevoke. LEASE-04.
+    pub async fn lease_revoke(
+        &self,
+        request: pb::LeaseRevokeRequest,
+    ) -> Result<pb::LeaseRevokeResponse, Error> {
+        match self.propose(CommandRequest::LeaseRevoke(request)).await? {
+            Reply::LeaseRevoke(mut response) => {
+                let revision = response.header.as_ref().map_or(0, |header| header.revision);
+                response.header = Some(self.header(revision));
+                Ok(response)
+            }
+            other => Err(mismatch(other)),
+        }
+    }
+
+    /// One request of Lease.LeaseKeepAlive: TTL 0 says that the lease is gone. LEASE-05.
+    pub async fn lease_keep_alive(
+        &self,
+        request: pb::LeaseKeepAliveRequest,
+    ) -> Result<pb::LeaseKeepAliveResponse, Error> {
+        // etcd takes the header's revision before it renews.
+        let header = Some(self.header(self.store.current_revision()));
+        let renew = self.renew_on_leader(request.id);
+        let ttl = P::Runtime::timeout(self.request_timeout(), renew)
+            .await
+            .unwrap_or(Err(Error::Timeout))?;
+        Ok(pb::LeaseKeepAliveResponse { header, id: request.id, ttl })
+    }
+
+    async fn renew_on_leader(&self, id: i64) -> Result<i64, Error> {
+        loop {
+            let role = self.leadership.role();
+            let renewed = match role.leader {
+                _ if role.is_leader => self.handle_lease_keep_alive(id).await,
+                Some(leader) => self.ask_to_renew(leader, id).await,
+                None => Err(Error::NotLeader),
+            };
+            match renewed {
+                Ok(reply) => return Ok(reply.ttl),
+                Err(Error::NotLeader | Error::LeaderChanged) => self.pause_for_leader().await,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn ask_to_renew(&self, leader: u64, id: i64) -> Result<LeaseKeepAliveReply, Error> {
+        let message = PeerMessage::LeaseKeepAlive(pb::LeaseKeepAliveRequest { id });
+        match self.call_peer(leader, message, self.request_timeout()).await {
+            Ok(PeerAnswer::LeaseKeepAlive(reply)) => Ok(reply),
+            Ok(PeerAnswer::Error(status)) => Err(Error::from_wire(status.code, status.message)),
+            Ok(_) => Err(Error::Other(Code::Internal, "unexpected answer of the leader".into())),
+            // Renewing twice does no harm, so a lost answer is asked for again.
+            Err(_) => Err(Error::NotLeader),
+        }
+    }
+
+    /// Renews on the leader, once a quorum confirmed that it still leads. LEASE-10.
+    pub(super) async fn handle_lease_keep_alive(
+        &self,
+        id: i64,
+    ) -> Result<LeaseKeepAliveReply, Error> {
+        loop {
+            if !self.leadership.role().is_leader {
+                return Err(Error::NotLeader);
+            }
+            self.linearize().await?;
+            match self.lessor.renew(id, self.platform.monotonic()) {
+                Renewal::Renewed { ttl, clear_checkpoint } => {
+                    if clear_checkpoint {
+                        self.clear_checkpoint(id).await?;
+                    }
+                    return Ok(LeaseKeepAliveReply { ttl });
+                }
+                Renewal::NotFound => return Ok(LeaseKeepAliveReply { ttl: 0 }),
+                // Its revocation is on the way: it must not come back to life.
+                Renewal::Expired => self.lessor.settled(id).await,
+                Renewal::NotPrimary => return Err(Error::NotLeader),
+            }
+        }
+    }
+
+    async fn clear_checkpoint(&self, id: i64) -> Result<(), Error> {
+        let checkpoints = vec![pb::LeaseCheckpoint { id, remaining_ttl: 0 }];
+        let request = pb::LeaseCheckpointRequest { checkpoints };
+        self.propose(CommandRequest::LeaseCheckpoint(request)).await.map(|_| ())
+    }
+
+    /// Lease.LeaseTimeToLive: an unknown lease is no error but TTL -1. LEASE-06.
+    pub async fn lease_time_to_live(
+        &self,
+        request: pb::LeaseTimeToLiveRequest,
+    ) -> Result<pb::LeaseTimeToLiveResponse, Error> {
+        let (id, keys) = (request.id, request.keys);
+        let ask = self.time_to_live_on_leader(request);
+        let reply = P::Runtime::timeout(self.request_timeout(), ask)
+            .await
+            .unwrap_or(Err(Error::Timeout))?;
+        Ok(pb::LeaseTimeToLiveResponse {
+            header: Some(self.header(self.store.current_revision())),
+            id,
+            ttl: reply.ttl,
+            granted_ttl: reply.granted_ttl,
+            keys: if keys { reply.keys } else { Vec::new() },
+        })
+    }
+
+    async fn time_to_live_on_leader(
+        &self,
+        request: pb::LeaseTimeToLiveRequest,
+    ) -> Result<LeaseTimeToLiveReply, Error> {
+        loop {
+            let role = self.leadership.role();
+            let reply = match role.leader {
+                _ if role.is_leader => self.handle_lease_time_to_live(&request).await,
+                Some(leader) => self.ask_time_to_live(leader, &request).await,
+                None => Err(Error::NotLeader),
+            };
+            match reply {
+                Err(Error::NotLeader) => self.pause_for_leader().await,
+                other => return other,
+            }
+        }
+    }
+
+    async fn ask_time_to_live(
+        &self,
+        leader: u64,
+        request: &pb::LeaseTimeToLiveRequest,
+    ) -> Result<LeaseTimeToLiveReply, Error> {
+        let message = PeerMessage::LeaseTimeToLive(*request);
+        match self.call_peer(leader, message, self.request_timeout()).await {
+            Ok(PeerAnswer::LeaseTimeToLive(reply)) => Ok(reply),
+            Ok(PeerAnswer::Error(status)) => Err(Error::from_wire(status.code, status.message)),
+            Ok(_) => Err(Error::Other(Code::Internal, "unexpected answer of the leader".into())),
+            Err(TransportError::Timeout(_)) => Err(Error::Timeout),
+            Err(_) => Err(Error::NotLeader),
+        }
+    }
+
+    /// Answers on the leader, which alone knows how much time is left.
+    pub(super) async fn handle_lease_time_to_live(
+        &self,
+        request: &pb::LeaseTimeToLiveRequest,
+    ) -> Result<LeaseTimeToLiveReply, Error> {
+        self.linearize().await?;
+        if !self.leadership.role().is_leader {
+            return Err(Error::NotLeader);
+        }
+        Ok(match self.lessor.time_to_live(request.id, self.platform.monotonic()) {
+            None => LeaseTimeToLiveReply { ttl: -1, granted_ttl: 0, keys: Vec::new() },
+            Some(lease) => LeaseTimeToLiveReply {
+                ttl: lease.remaining,
+                granted_ttl: lease.granted,
+                keys: if request.keys { lease.keys } else { Vec::new() },
+            },
+        })
+    }
+
+    /// Lease.LeaseLeases: this member's list. LEASE-07.
+    pub async fn lease_leases(
+        &self,
+        _request: pb::LeaseLeasesRequest,
+    ) -> Result<pb::LeaseLeasesResponse, Error> {
+        let leases = self.lessor.leases().into_iter().map(|id| pb::LeaseStatus { id }).collect();
+        Ok(pb::LeaseLeasesResponse {
+            header: Some(self.header(self.store.current_revision())),
+            leases,
+        })
+    }
+
+    /// 1.5 election timeouts in whole seconds, rounded up: a lease must outlive an election.
+    fn min_lease_ttl(&self) -> i64 {
+        let millis = self.config.election_timeout.as_millis() * 3 / 2;
+        i64::try_from(millis.div_ceil(1000)).unwrap_or(i64::MAX)
+    }
+}

@@ -1,0 +1,248 @@
+//! The Maintenance service: alarms, status, hashes, snapshots, defragmentation, leadership.
+
+use bytes::{Bytes, BytesMut};
+use futures_channel::mpsc;
+use futures_util::{SinkExt, StreamExt};
+use sha2::{Digest, Sha256};
+
+use super::Node;
+use super::propose::mismatch;
+use crate::api::coraclepb::command::Request as CommandRequest;
+use crate::api::etcdserverpb as pb;
+use crate::api::etcdserverpb::AlarmType;
+use crate::api::etcdserverpb::alarm_request::AlarmAction;
+use crate::apply::Reply;
+use crate::backend::BackendView;
+use crate::error::{Error, Fatal};
+use crate::limits;
+use crate::platform::Platform;
+use crate::raft::snapshot::on_worker;
+use crate::raft::types::AsyncRuntime;
+
+/// The release of etcd whose behaviour this is, as clients gate features on it.
+pub const ETCD_VERSION: &str = "3.7.0";
+/// The storage version reported beside it.
+pub const STORAGE_VERSION: &str = "3.7.0";
+/// Snapshot files are whole sectors and a checksum behind them; tools check the remainder.
+const SNAPSHOT_SECTOR: usize = 512;
+
+impl<P: Platform> Node<P> {
+    /// Maintenance.Alarm. MNT-01.
+    pub async fn alarm(&self, request: pb::AlarmRequest) -> Result<pb::AlarmResponse, Error> {
+        let alarms = match self.propose(CommandRequest::Alarm(request)).await? {
+            Reply::Alarm(response) => response.alarms,
+            other => return Err(mismatch(other)),
+        };
+        Ok(pb::AlarmResponse { header: Some(self.header(self.store.current_revision())), alarms })
+    }
+
+    /// Refuses what would grow the backend beyond its quota, and raises the alarm. MNT-02.
+    pub(super) async fn check_quota(&self, cost: u64) -> Result<(), Error> {
+        if self.alarms.is_raised(AlarmType::Corrupt) {
+            return Err(Error::Corrupt);
+        }
+        if self.alarms.is_raised(AlarmType::Nospace) {
+            return Err(Error::NoSpace);
+        }
+        let Some(quota) = self.quota() else { return Ok(()) };
+        if self.backend.size() + cost < quota {
+            return Ok(());
+        }
+        tracing::warn!(quota, size = self.backend.size(), "message exceeded backend quota; raising alarm");
+        let raise = pb::AlarmRequest {
+            action: AlarmAction::Activate as i32,
+            member_id: self.member_id,
+            alarm: AlarmType::Nospace as i32,
+        };
+        // Without a leader the alarm waits; this request is refused all the same.
+        let _ = self.propose(CommandRequest::Alarm(raise)).await;
+        Err(Error::NoSpace)
+    }
+
+    /// The quota in bytes; none if the flag is negative.
+    pub(super) fn quota(&self) -> Option<u64> {
+        match self.config.quota_backend_bytes {
+            0 => Some(limits::DEFAULT_QUOTA_BYTES as u64),
+            bytes => u64::try_from(bytes).ok(),
+        }
+    }
+
+    /// Maintenance.Status. MNT-04.
+    pub async fn status(&self, _request: pb::StatusRequest) -> Result<pb::StatusResponse, Error> {
+        let info = self.info();
+        let mut errors = Vec::new();
+        if info.leader == 0 {
+            errors.push(Error::NoLeader.message().to_owned());
+        }
+        errors.extend(info.alarms.iter().map(|alarm| {
+            format!("memberID:{} alarm:{} ", alarm.member_id, alarm.alarm().as_str_name())
+        }));
+        Ok(pb::StatusResponse {
+            header: Some(self.header(info.revision)),
+            version: ETCD_VERSION.to_owned(),
+            db_size: info.db_size as i64,
+            leader: info.leader,
+            raft_index: info.committed,
+            raft_term: info.term,
+            raft_applied_index: info.applied,
+            errors,
+            db_size_in_use: info.db_size_in_use as i64,
+            is_learner: info.is_learner,
+            storage_version: STORAGE_VERSION.to_owned(),
+            db_size_quota: info.db_quota as i64,
+            downgrade_info: Some(pb::DowngradeInfo::default()),
+        })
+    }
+
+    /// Maintenance.Defragment: gives free space back without stopping reads or writes for long.
+    /// etcd answers it without a header. MNT-05.
+    pub async fn defragment(
+        &self,
+        _request: pb::DefragmentRequest,
+    ) -> Result<pb::DefragmentResponse, Error> {
+        let backend = self.backend.clone();
+        let done = on_worker(&self.shared.worker, move || backend.defragment()).await;
+        self.or_stop(done)?;
+        Ok(pb::DefragmentResponse { header: None })
+    }
+
+    /// Maintenance.Hash, of the whole backend. MNT-06.
+    pub async fn hash(&self, _request: pb::HashRequest) -> Result<pb::HashResponse, Error> {
+        let store = self.store.clone();
+        let hash = on_worker(&self.shared.worker, move || store.hash()).await;
+        let hash = self.or_stop(hash)?;
+        Ok(pb::HashResponse { header: Some(self.header(self.store.current_revision())), hash })
+    }
+
+    /// Maintenance.HashKV, equal on all members at one revision. MNT-06.
+    pub async fn hash_kv(&self, request: pb::HashKvRequest) -> Result<pb::HashKvResponse, Error> {
+        let store = self.store.clone();
+        let hash = on_worker(&self.shared.worker, move || store.hash_kv(request.revision)).await;
+        let hash = self.or_stop(hash)??;
+        Ok(pb::HashKvResponse {
+            header: Some(self.header(self.store.current_revision())),
+            hash: hash.hash,
+            compact_revision: hash.compact_revision,
+            hash_revision: hash.hash_revision,
+        })
+    }
+
+    /// Maintenance.MoveLeader: only the leader serves it. MNT-08.
+    pub async fn move_leader(
+        &self,
+        request: pb::MoveLeaderRequest,
+    ) -> Result<pb::MoveLeaderResponse, Error> {
+        let role = self.leadership.role();
+        if !role.is_leader {
+            return Err(Error::NotLeader);
+        }
+        if !self.consensus.status().voters.contains(&request.target_id) {
+            return Err(Error::BadLeaderTransferee);
+        }
+        if request.target_id != self.member_id {
+            self.transfer_leadership(request.target_id).await?;
+        }
+        Ok(pb::MoveLeaderResponse { header: None })
+    }
+
+    /// Hands leadership to `target` and waits until it leads.
+    pub(super) async fn transfer_leadership(&self, target: u64) -> Result<(), Error> {
+        let moved = async {
+            while self.leadership.role().leader != Some(target) {
+                self.consensus.transfer_leadership(target).await;
+                let pause = self.config.election_timeout;
+                // The loop asks again where the target could not take over at once.
+                let _ = P::Runtime::timeout(pause, self.leadership.changed()).await;
+            }
+        };
+        let moved = P::Runtime::timeout(self.request_timeout(), moved).await;
+        moved.map_err(|_| Error::TimeoutLeaderTransfer)
+    }
+
+    /// Maintenance.Snapshot: a consistent copy of the backend, then its SHA-256. MNT-07.
+    pub async fn snapshot(&self) -> Result<MaintenanceSnapshot, Error> {
+        let backend = self.backend.clone();
+        let view = self.or_stop(on_worker(&self.shared.worker, move || backend.view()).await)?;
+        let (sender, blobs) = mpsc::channel(1);
+        drop(P::Runtime::spawn(read_view(view, sender)));
+        Ok(MaintenanceSnapshot { blobs })
+    }
+
+    /// Fails the node: what stops it is told once, by log and by [`Node::stopped`].
+    pub(super) fn fail(&self, fatal: Fatal) {
+        (self.shared.on_fatal)(fatal);
+    }
+
+}
+
+/// A maintenance snapshot that is being read; the reader sets the pace.
+pub struct MaintenanceSnapshot {
+    blobs: mpsc::Receiver<Result<pb::SnapshotResponse, Error>>,
+}
+
+impl MaintenanceSnapshot {
+    /// The next message of the stream; none after the checksum.
+    pub async fn next(&mut self) -> Option<Result<pb::SnapshotResponse, Error>> {
+        self.blobs.next().await
+    }
+}
+
+type BlobSender = mpsc::Sender<Result<pb::SnapshotResponse, Error>>;
+
+/// Sends the view in blobs, padded to whole sectors, and the checksum of all of it.
+async fn read_view(view: BackendView, mut sender: BlobSender) {
+    let length: Result<u64, Fatal> =
+        view.chunks().map(|chunk| chunk.map(|chunk| chunk.len() as u64)).sum();
+    let mut remaining = match length {
+        Ok(length) => length.next_multiple_of(SNAPSHOT_SECTOR as u64),
+        Err(fatal) => {
+            let error = Error::Other(crate::error::Code::Internal, fatal.to_string());
+            // The client went away: there is nobody to tell.
+            let _ = sender.send(Err(error)).await;
+            return;
+        }
+    };
+    let mut hasher = Sha256::new();
+    let mut buffer = BytesMut::new();
+    let mut chunks = view.chunks();
+    loop {
+        let ended = match chunks.next() {
+            Some(Ok(chunk)) => {
+                buffer.extend_from_slice(&chunk);
+                false
+            }
+            Some(Err(fatal)) => {
+                let error = Error::Other(crate::error::Code::Internal, fatal.to_string());
+                // The client went away: there is nobody to tell.
+                let _ = sender.send(Err(error)).await;
+                return;
+            }
+            None => {
+                buffer.resize(buffer.len().next_multiple_of(SNAPSHOT_SECTOR), 0);
+                true
+            }
+        };
+        while buffer.len() >= limits::SNAPSHOT_CHUNK_BYTES || (ended && !buffer.is_empty()) {
+            let blob = buffer.split_to(buffer.len().min(limits::SNAPSHOT_CHUNK_BYTES)).freeze();
+            hasher.update(&blob);
+            remaining = remaining.saturating_sub(blob.len() as u64);
+            if sender.send(Ok(blob_message(blob, remaining))).await.is_err() {
+                return;
+            }
+        }
+        if ended {
+            let checksum = Bytes::copy_from_slice(&hasher.finalize());
+            let _ = sender.send(Ok(blob_message(checksum, 0))).await;
+            return;
+        }
+    }
+}
+
+fn blob_message(blob: Bytes, remaining_bytes: u64) -> pb::SnapshotResponse {
+    pb::SnapshotResponse {
+        header: None,
+        remaining_bytes,
+        blob,
+        version: STORAGE_VERSION.to_owned(),
+    }
+}

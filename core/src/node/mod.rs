@@ -1,0 +1,339 @@
+//! The one front door: every request of every host goes through [`Node`].
+//!
+//! A node owns the replicated state (key space, leases, members, alarms), its Raft group, and the
+//! tasks that act by themselves. Its methods may be called from any thread; its tasks run on the
+//! runtime on which [`Node::start`] was called. A write goes: [`Node::put`] validates, `propose`
+//! encodes it once and has Raft replicate it, `raft::state_machine` applies it, and the outcome is
+//! the value that the proposal awaited. A read goes: `read_index` confirms the leader, then the
+//! store is read on the caller's own thread.
+
+mod bootstrap;
+mod cluster;
+mod config;
+mod info;
+mod kv;
+mod leadership;
+mod lease;
+mod maintenance;
+mod peer;
+mod propose;
+mod read_index;
+mod stop;
+mod tasks;
+mod watch;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_channel::mpsc;
+
+pub use config::{InitialClusterState, NodeConfig};
+pub use info::{Histogram, NodeInfo, StartError, StopReason};
+pub use maintenance::{ETCD_VERSION, MaintenanceSnapshot, STORAGE_VERSION};
+pub use watch::NodeWatch;
+
+use self::leadership::Leadership;
+use self::peer::IncomingSnapshot;
+use self::read_index::ReadIndexQueue;
+use self::stop::StopSignal;
+use crate::api::etcdserverpb::{AlarmType, ResponseHeader};
+use crate::apply::Applier;
+use crate::backend::{Backend, BackendOptions};
+use crate::cluster::{Alarms, Members};
+use crate::error::Fatal;
+use crate::lease::Lessor;
+use crate::mvcc::Store;
+use crate::platform::{Platform, Transport};
+use crate::raft::log::{LogHost, LogMetrics, LogOptions};
+use crate::raft::{
+    Consensus, ConsensusOptions, LogStore, NetworkFactory, StateMachine, StateMachineShared,
+};
+use crate::raft::types::AsyncRuntime;
+use crate::watch::Hub;
+
+/// A running member.
+pub struct Node<P: Platform> {
+    platform: Arc<P>,
+    config: NodeConfig,
+    member_id: u64,
+    cluster_id: u64,
+    store: Arc<Store>,
+    lessor: Arc<Lessor>,
+    members: Arc<Members>,
+    alarms: Arc<Alarms>,
+    backend: Arc<Backend>,
+    hub: Arc<Hub>,
+    transport: Arc<dyn Transport>,
+    consensus: Consensus<P::Runtime>,
+    log: LogStore<P::Runtime>,
+    shared: Arc<StateMachineShared>,
+    leadership: Leadership,
+    /// When the leader was last heard, in milliseconds of the host's monotonic time.
+    leader_heard_millis: AtomicU64,
+    read_index: ReadIndexQueue,
+    incoming: IncomingSnapshot,
+    reconcile: mpsc::Sender<()>,
+    reconcile_receiver: Mutex<Option<mpsc::Receiver<()>>>,
+    stop: Arc<StopSignal>,
+    counters: Counters,
+    command_ids: AtomicU64,
+}
+
+#[derive(Default)]
+struct Counters {
+    ranges: AtomicU64,
+    puts: AtomicU64,
+    deletes: AtomicU64,
+    txns: AtomicU64,
+    proposals_pending: AtomicU64,
+    proposals_failed: AtomicU64,
+}
+
+impl<P: Platform> Node<P> {
+    /// Opens the member's data, or makes it, and starts its Raft group and tasks.
+    pub async fn start(config: NodeConfig, platform: P) -> Result<Arc<Node<P>>, StartError> {
+        let platform = Arc::new(platform);
+        let stop = Arc::new(StopSignal::default());
+        let options = BackendOptions {
+            cache_bytes: config.backend_cache_bytes,
+            ..BackendOptions::default()
+        };
+        let backend = Arc::new(Backend::open(platform.disk(), options)?);
+        let members = Arc::new(Members::open(backend.clone())?);
+        let start = bootstrap::bootstrap(&config, &*platform, &backend, &members).await?;
+        let applier = Arc::new(Applier::open(
+            backend.clone(),
+            members.clone(),
+            config.max_request_bytes,
+        )?);
+        let shared = Arc::new(StateMachineShared {
+            applied: Default::default(),
+            forwarded: Default::default(),
+            worker: platform.worker("backend"),
+            on_fatal: fatal_handler(&stop),
+        });
+        let clock = platform.clone();
+        let log_host = LogHost {
+            disk: platform.disk(),
+            worker: platform.worker("wal"),
+            clock: Arc::new(move || clock.monotonic()),
+            on_fatal: shared.on_fatal.clone(),
+        };
+        let log = LogStore::open(log_host, LogOptions::default())?;
+        let network = NetworkFactory {
+            members: members.clone(),
+            transport: platform.transport(),
+            own_id: start.identity.member_id,
+            on_removed: removed_handler(&stop),
+        };
+        let state_machine = StateMachine::open(applier.clone(), shared.clone())?;
+        let consensus = Consensus::start(
+            start.identity.member_id,
+            &consensus_options(&config),
+            network,
+            log.clone(),
+            state_machine,
+        )
+        .await
+        .map_err(StartError::Config)?;
+        if !start.form.is_empty() {
+            consensus.initialize(start.form.clone()).await.map_err(StartError::Config)?;
+        }
+        let (reconcile, reconcile_receiver) = mpsc::channel(1);
+        let (read_index, woken) = ReadIndexQueue::new();
+        let node = Arc::new(Node {
+            member_id: start.identity.member_id,
+            cluster_id: start.identity.cluster_id,
+            store: applier.store.clone(),
+            lessor: applier.lessor.clone(),
+            alarms: applier.alarms.clone(),
+            hub: applier.hub.clone(),
+            transport: platform.transport(),
+            command_ids: AtomicU64::new(platform.random()),
+            reconcile_receiver: Mutex::new(Some(reconcile_receiver)),
+            counters: Counters::default(),
+            leadership: Leadership::default(),
+            leader_heard_millis: AtomicU64::new(0),
+            incoming: IncomingSnapshot::default(),
+            platform,
+            config,
+            members,
+            backend,
+            consensus,
+            log,
+            shared,
+            read_index,
+            reconcile,
+            stop,
+        });
+        if node.consensus.status().voters.iter().eq([&node.member_id]) {
+            node.consensus.elect().await;
+        }
+        node.spawn(|node| async move { node.confirm_reads(woken).await });
+        node.spawn_tasks();
+        Ok(node)
+    }
+
+    /// The header of a reply made now.
+    fn header(&self, revision: i64) -> ResponseHeader {
+        ResponseHeader {
+            cluster_id: self.cluster_id,
+            member_id: self.member_id,
+            revision,
+            raft_term: self.leadership.term(),
+        }
+    }
+
+    pub fn member_id(&self) -> u64 {
+        self.member_id
+    }
+
+    pub fn cluster_id(&self) -> u64 {
+        self.cluster_id
+    }
+
+    pub fn platform(&self) -> &P {
+        &self.platform
+    }
+
+    /// This node as it sees itself.
+    pub fn info(&self) -> NodeInfo {
+        let role = self.leadership.role();
+        let status = self.consensus.status();
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let log = self.log.metrics();
+        let watches = self.hub.stats();
+        NodeInfo {
+            member_id: self.member_id,
+            cluster_id: self.cluster_id,
+            leader: self.live_leader().unwrap_or(0),
+            term: role.term,
+            committed: status.committed,
+            applied: self.shared.applied.get(),
+            is_leader: role.is_leader,
+            is_learner: self.members.get(self.member_id).is_some_and(|member| member.is_learner),
+            alarms: self.alarms.list(AlarmType::None),
+            db_size: self.backend.size(),
+            db_size_in_use: self.backend.size_in_use(),
+            db_quota: self.quota().unwrap_or(0),
+            revision: self.store.current_revision(),
+            compact_revision: self.store.compact_revision(),
+            keys: self.store.key_count(),
+            leases: self.lessor.leases().len() as u64,
+            watchers: watches.watchers as u64,
+            watch_streams: watches.streams as u64,
+            leader_changes_seen: self.leadership.changes_seen(),
+            proposals_pending: count(&self.counters.proposals_pending),
+            proposals_failed: count(&self.counters.proposals_failed),
+            puts: count(&self.counters.puts),
+            ranges: count(&self.counters.ranges),
+            deletes: count(&self.counters.deletes),
+            txns: count(&self.counters.txns),
+            slow_applies: 0,
+            wal_fsync: fsync_histogram(&log),
+            wal_bytes_written: log.written_bytes,
+            backend_commit: Histogram::default(),
+        }
+    }
+
+    /// The leader, unless nothing was heard of it for so long that it cannot be trusted to lead:
+    /// Raft itself remembers the last one until it learns of another.
+    fn live_leader(&self) -> Option<u64> {
+        let role = self.leadership.role();
+        let silence = if role.is_leader {
+            let others = self.consensus.status().voters.len() > 1;
+            self.consensus.quorum_ack_age().filter(|_| others).unwrap_or_default()
+        } else {
+            let heard = Duration::from_millis(self.leader_heard_millis.load(Ordering::Relaxed));
+            self.platform.monotonic().saturating_sub(heard)
+        };
+        role.leader.filter(|_| silence < self.config.election_timeout * 2)
+    }
+
+    /// Returns when the node has stopped, and why.
+    pub async fn stopped(&self) -> StopReason {
+        self.stop.wait().await
+    }
+
+    /// Hands leadership over if it leads, makes its state durable and stops.
+    pub async fn shutdown(&self) {
+        let status = self.consensus.status();
+        let successor = status
+            .matched
+            .iter()
+            .filter(|(id, _)| **id != self.member_id && status.voters.contains(id))
+            .max_by_key(|(_, matched)| **matched);
+        if let (true, Some((successor, _))) = (status.is_leader, successor) {
+            let handed_over = self.transfer_leadership(*successor);
+            let limit = self.config.election_timeout * 2;
+            // Best effort: without it the others elect a leader after their timeout.
+            let _ = P::Runtime::timeout(limit, handed_over).await;
+        }
+        self.stop.stop(StopReason::Shutdown);
+        self.hub.close();
+        self.consensus.shutdown().await;
+        if let Err(error) = self.log.flush().await {
+            tracing::error!(%error, "the log could not be flushed");
+        }
+        let backend = self.backend.clone();
+        let flushed =
+            crate::raft::snapshot::on_worker(&self.shared.worker, move || backend.flush()).await;
+        if let Err(fatal) = flushed {
+            tracing::error!(%fatal, "the state could not be made durable; the WAL holds it");
+        }
+    }
+
+    fn next_command_id(&self) -> u64 {
+        self.command_ids.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn committed_index(&self) -> u64 {
+        self.consensus.committed()
+    }
+
+    /// How long a request may take before it is answered with a timeout (etcd: `ReqTimeout`).
+    fn request_timeout(&self) -> Duration {
+        Duration::from_secs(5) + self.config.election_timeout * 2
+    }
+
+    fn take_reconcile_receiver(&self) -> Option<mpsc::Receiver<()>> {
+        self.reconcile_receiver.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+fn fsync_histogram(log: &LogMetrics) -> Histogram {
+    let mut seen = 0;
+    let mut bound = 0.001;
+    let mut buckets = Vec::with_capacity(log.fsync_buckets.len());
+    for count in log.fsync_buckets {
+        seen += count;
+        buckets.push((bound, seen));
+        bound *= 2.0;
+    }
+    Histogram { buckets, count: log.fsyncs, sum: log.fsync_time }
+}
+
+fn consensus_options(config: &NodeConfig) -> ConsensusOptions {
+    ConsensusOptions {
+        heartbeat_interval: config.heartbeat_interval,
+        election_timeout: config.election_timeout,
+        snapshot_count: config.snapshot_count,
+        snapshot_catchup_entries: config.snapshot_catchup_entries,
+        pre_vote: config.pre_vote,
+    }
+}
+
+/// What to do with a failure that the member must not survive.
+fn fatal_handler(stop: &Arc<StopSignal>) -> Arc<dyn Fn(Fatal) + Send + Sync> {
+    let stop = stop.clone();
+    Arc::new(move |fatal| {
+        tracing::error!(%fatal, "the member stops");
+        stop.stop(StopReason::Fatal(fatal.to_string()));
+    })
+}
+
+fn removed_handler(stop: &Arc<StopSignal>) -> Arc<dyn Fn() + Send + Sync> {
+    let stop = stop.clone();
+    Arc::new(move || stop.stop(StopReason::Removed))
+}

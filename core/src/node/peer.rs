@@ -1,0 +1,175 @@
+//! What other members ask of this one.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use super::{Node, StopReason};
+use super::propose::status;
+use crate::api::coraclepb as pb;
+use crate::api::coraclepb::append_entries_response::Kind;
+use crate::api::coraclepb::peer_request::Request;
+use crate::api::coraclepb::peer_response::Response;
+use crate::backend::{Backend, Restorer};
+use crate::error::{Code, Error, Fatal};
+use crate::platform::{PeerTarget, Platform, TransportError};
+use crate::raft::network::REMOVED_TEXT;
+use crate::raft::snapshot::on_worker;
+
+/// A raft snapshot that is being received; one at a time.
+#[derive(Default)]
+pub(super) struct IncomingSnapshot {
+    transfer: Mutex<Option<Transfer>>,
+}
+
+struct Transfer {
+    from: u64,
+    id: u64,
+    next_offset: u64,
+    restorer: Restorer,
+}
+
+impl<P: Platform> Node<P> {
+    /// Answers a request of member `from` (0 for a process that has not joined yet).
+    pub async fn handle_peer(&self, from: u64, request: pb::PeerRequest) -> pb::PeerResponse {
+        let response = match request.request {
+            _ if self.members.is_removed(from) => error(Code::FailedPrecondition, REMOVED_TEXT),
+            Some(request) => self.answer(from, request).await,
+            None => error(Code::InvalidArgument, "an empty request"),
+        };
+        pb::PeerResponse { response: Some(response) }
+    }
+
+    async fn answer(&self, from: u64, request: Request) -> Response {
+        let raft = |text: String| error(Code::Unavailable, &text);
+        match request {
+            Request::AppendEntries(message) => {
+                let answer = self.consensus.append_entries(message).await;
+                if answer.as_ref().is_ok_and(|answer| answer.kind() != Kind::HigherVote) {
+                    let now = self.platform.monotonic().as_millis() as u64;
+                    self.leader_heard_millis.store(now, Ordering::Relaxed);
+                }
+                answer.map_or_else(raft, Response::AppendEntries)
+            }
+            Request::Vote(message) => {
+                self.consensus.vote(message).await.map_or_else(raft, Response::Vote)
+            }
+            Request::PreVote(message) => {
+                self.consensus.pre_vote(message).await.map_or_else(raft, Response::PreVote)
+            }
+            Request::TransferLeader(message) => {
+                let taken = self.consensus.take_over(message).await;
+                taken.map_or_else(raft, |()| Response::TransferLeader(pb::Empty {}))
+            }
+            Request::Snapshot(chunk) => {
+                let received = self.receive_snapshot(from, chunk).await;
+                received.map_or_else(raft, |vote| {
+                    Response::Snapshot(pb::SnapshotResponse { vote: Some(vote) })
+                })
+            }
+            Request::Propose(message) => Response::Propose(self.handle_propose(message).await),
+            Request::ReadIndex(_) => reply(self.handle_read_index().await, |index| {
+                Response::ReadIndex(pb::ReadIndexResponse { index })
+            }),
+            Request::LeaseKeepAlive(message) => {
+                reply(self.handle_lease_keep_alive(message.id).await, Response::LeaseKeepAlive)
+            }
+            Request::LeaseTimeToLive(message) => {
+                reply(self.handle_lease_time_to_live(&message).await, Response::LeaseTimeToLive)
+            }
+            Request::Members(_) => Response::Members(pb::MembersResponse {
+                cluster_id: self.cluster_id,
+                members: self.members.list(),
+                removed: self.members.removed(),
+            }),
+            Request::MoveLeader(_) => error(Code::Unimplemented, "not a request between members"),
+        }
+    }
+
+    /// Takes one chunk; with the last one the received state replaces this member's own.
+    async fn receive_snapshot(
+        &self,
+        from: u64,
+        chunk: pb::SnapshotChunk,
+    ) -> Result<pb::Vote, String> {
+        let transfer = self.current_transfer(from, &chunk)?;
+        if !chunk.done {
+            let data = chunk.data.clone();
+            let written = on_worker(&self.shared.worker, move || {
+                let mut transfer = transfer;
+                transfer.restorer.write_chunk(&data)?;
+                transfer.next_offset += data.len() as u64;
+                Ok(transfer)
+            });
+            let transfer = written.await.map_err(|fatal| fatal.to_string())?;
+            *self.incoming.lock() = Some(transfer);
+            return Ok(chunk.vote.unwrap_or_else(|| self.consensus.current_vote()));
+        }
+        self.consensus.install_received(chunk, transfer.restorer).await
+    }
+
+    /// Takes the transfer that `chunk` belongs to out of its place; a first chunk begins one.
+    fn current_transfer(
+        &self,
+        from: u64,
+        chunk: &pb::SnapshotChunk,
+    ) -> Result<Transfer, String> {
+        let mut incoming = self.incoming.lock();
+        if chunk.offset == 0 {
+            let restorer = Backend::restorer(self.platform.disk());
+            let restorer = restorer.map_err(|fatal: Fatal| fatal.to_string())?;
+            *incoming =
+                Some(Transfer { from, id: chunk.transfer, next_offset: 0, restorer });
+        }
+        match incoming.take() {
+            Some(transfer)
+                if transfer.from == from
+                    && transfer.id == chunk.transfer
+                    && transfer.next_offset == chunk.offset =>
+            {
+                Ok(transfer)
+            }
+            _ => Err("this chunk does not continue the transfer under way".to_owned()),
+        }
+    }
+
+    /// Sends `request` to member `id`.
+    pub(super) async fn call_peer(
+        &self,
+        id: u64,
+        request: Request,
+        timeout: Duration,
+    ) -> Result<Response, TransportError> {
+        let Some(member) = self.members.get(id) else {
+            return Err(TransportError::Unreachable(format!("member {id:x} is not known")));
+        };
+        let target = PeerTarget { id, urls: member.peer_ur_ls };
+        let request = pb::PeerRequest { request: Some(request) };
+        let answer = self.transport.call(target, request, timeout).await?;
+        match answer.response {
+            Some(Response::Error(status)) if status.message == REMOVED_TEXT => {
+                self.stop.stop(StopReason::Removed);
+                Err(TransportError::Refused(status.message))
+            }
+            Some(response) => Ok(response),
+            None => Err(TransportError::Broken("an empty answer".to_owned())),
+        }
+    }
+}
+
+impl IncomingSnapshot {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Transfer>> {
+        self.transfer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn reply<T>(result: Result<T, Error>, wrap: impl FnOnce(T) -> Response) -> Response {
+    match result {
+        Ok(value) => wrap(value),
+        Err(error) => Response::Error(status(&error)),
+    }
+}
+
+fn error(code: Code, text: &str) -> Response {
+    Response::Error(pb::Status { code: code as u32, message: text.to_owned() })
+}

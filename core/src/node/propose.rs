@@ -1,0 +1,181 @@
+//! The way of a write: encode once, propose on the leader or forward to it, await the outcome.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use crate::raft::types::AsyncRuntime;
+use prost::Message;
+
+use super::Node;
+use crate::api::coraclepb::command::Request as CommandRequest;
+use crate::api::coraclepb::peer_request::Request as PeerMessage;
+use crate::api::coraclepb::peer_response::Response as PeerAnswer;
+use crate::api::coraclepb::{Command, Propose, ProposeResponse, ProposeResult, Status};
+use crate::apply::{Outcome, Reply};
+use crate::error::Error;
+use crate::limits;
+use crate::platform::{Platform, TransportError};
+use crate::raft::ProposeError;
+
+/// Pause before a refused proposal is tried again, unless the leader changes earlier.
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
+
+/// What became of one attempt.
+enum Attempt {
+    Done(Outcome),
+    /// Certainly not in any log: try again.
+    Refused,
+}
+
+impl<P: Platform> Node<P> {
+    /// Replicates and applies `request`; returns what applying it answered on this member.
+    ///
+    /// Fails with `RequestTooLarge`, `RequestTooManyRequests`, a timeout (the write may or may not
+    /// take place), `Stopped`, or the error of the apply.
+    pub(super) async fn propose(&self, request: CommandRequest) -> Outcome {
+        let id = self.next_command_id();
+        let command = Command { id, request: Some(request) };
+        if command.encoded_len() > self.config.max_request_bytes {
+            return Err(Error::RequestTooLarge);
+        }
+        let gap = self.committed_index().saturating_sub(self.shared.applied.get());
+        if gap > limits::MAX_COMMIT_APPLY_GAP {
+            return Err(Error::RequestTooManyRequests);
+        }
+        let encoded: Bytes = command.encode_to_vec().into();
+        self.counters.proposals_pending.fetch_add(1, Ordering::Relaxed);
+        let attempts = self.propose_until_accepted(id, encoded);
+        let outcome = P::Runtime::timeout(self.request_timeout(), attempts).await;
+        self.counters.proposals_pending.fetch_sub(1, Ordering::Relaxed);
+        outcome.unwrap_or_else(|_| {
+            self.counters.proposals_failed.fetch_add(1, Ordering::Relaxed);
+            Err(Error::Timeout)
+        })
+    }
+
+    async fn propose_until_accepted(&self, id: u64, command: Bytes) -> Outcome {
+        loop {
+            let role = self.leadership.role();
+            let attempt = match role.leader {
+                _ if role.is_leader => self.propose_here(command.clone()).await,
+                Some(leader) => self.forward(leader, id, command.clone()).await,
+                None => Attempt::Refused,
+            };
+            match attempt {
+                Attempt::Done(outcome) => return outcome,
+                Attempt::Refused => self.pause_for_leader().await,
+            }
+        }
+    }
+
+    /// Waits a moment, or until somebody else leads.
+    pub(super) async fn pause_for_leader(&self) {
+        // Either way the caller tries again.
+        let _ = P::Runtime::timeout(RETRY_PAUSE, self.leadership.changed()).await;
+    }
+
+    async fn propose_here(&self, command: Bytes) -> Attempt {
+        match self.consensus.propose(command).await {
+            Ok((_, outcome)) => Attempt::Done(outcome),
+            Err(ProposeError::NotAccepted) => Attempt::Refused,
+            Err(ProposeError::Unknown) => Attempt::Done(Err(Error::TimeoutDueToLeaderFail)),
+            Err(ProposeError::Stopped) => Attempt::Done(Err(Error::Stopped)),
+        }
+    }
+
+    /// Hands the command to the leader and waits until it is applied *here*: the client then reads
+    /// its own write on this member, and the outcome is this member's own.
+    async fn forward(&self, leader: u64, id: u64, command: Bytes) -> Attempt {
+        let applied_here = self.shared.forwarded.register(id);
+        let forgotten = ForgetOnDrop { node: self, id };
+        let message = PeerMessage::Propose(Propose { commands: vec![command] });
+        let attempt = match self.call_peer(leader, message, self.request_timeout()).await {
+            Ok(PeerAnswer::Propose(answer)) => match answer.results.into_iter().next() {
+                Some(ProposeResult { error: None, .. }) => None,
+                Some(ProposeResult { error: Some(status), .. }) => Some(refusal(status)),
+                None => Some(Attempt::Refused),
+            },
+            Ok(PeerAnswer::Error(status)) => Some(refusal(status)),
+            Err(TransportError::Unreachable(_)) | Err(TransportError::Refused(_)) => {
+                Some(Attempt::Refused)
+            }
+            // The leader may have appended it: what is applied here decides, within the deadline.
+            Ok(_) | Err(TransportError::Timeout(_)) | Err(TransportError::Broken(_)) => None,
+        };
+        let attempt = match attempt {
+            Some(attempt) => attempt,
+            None => match applied_here.await {
+                Ok(outcome) => Attempt::Done(outcome),
+                Err(_) => Attempt::Done(Err(Error::TimeoutDueToConnectionLost)),
+            },
+        };
+        drop(forgotten);
+        attempt
+    }
+
+    /// Answers a member that forwards proposals: each is proposed here and never passed on.
+    pub(super) async fn handle_propose(&self, message: Propose) -> ProposeResponse {
+        let proposals = message.commands.into_iter().map(|command| async move {
+            if let Err(error) = self.check_on_leader(&command) {
+                return ProposeResult { index: 0, error: Some(status(&error)) };
+            }
+            match self.consensus.propose(command).await {
+                // An error of the apply is found by the forwarding member's own apply.
+                Ok((index, _)) => ProposeResult { index, error: None },
+                Err(ProposeError::NotAccepted) => {
+                    ProposeResult { index: 0, error: Some(status(&Error::NotLeader)) }
+                }
+                Err(ProposeError::Unknown) => {
+                    ProposeResult { index: 0, error: Some(status(&Error::TimeoutDueToLeaderFail)) }
+                }
+                Err(ProposeError::Stopped) => {
+                    ProposeResult { index: 0, error: Some(status(&Error::Stopped)) }
+                }
+            }
+        });
+        ProposeResponse { results: futures_util::future::join_all(proposals).await }
+    }
+
+    /// What only the leader can check: whether a learner has caught up enough to be promoted.
+    fn check_on_leader(&self, command: &Bytes) -> Result<(), Error> {
+        if !self.leadership.role().is_leader {
+            return Err(Error::NotLeader);
+        }
+        match Command::decode(command.clone()).map(|command| command.request) {
+            Ok(Some(CommandRequest::MemberPromote(request))) => self.check_learner_ready(request.id),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Takes a forwarded proposal off the list when its caller gives up in the middle.
+struct ForgetOnDrop<'a, P: Platform> {
+    node: &'a Node<P>,
+    id: u64,
+}
+
+impl<P: Platform> Drop for ForgetOnDrop<'_, P> {
+    fn drop(&mut self) {
+        self.node.shared.forwarded.forget(self.id);
+    }
+}
+
+/// What the leader's refusal means for the forwarding member.
+fn refusal(status: Status) -> Attempt {
+    match Error::from_wire(status.code, status.message) {
+        Error::NotLeader | Error::Stopped => Attempt::Refused,
+        error => Attempt::Done(Err(error)),
+    }
+}
+
+/// An error as it travels between members.
+pub(super) fn status(error: &Error) -> Status {
+    Status { code: error.code() as u32, message: error.message().to_owned() }
+}
+
+/// The reply was of another kind than the command's: apply and the node disagree.
+pub(super) fn mismatch(reply: Reply) -> Error {
+    tracing::error!(?reply, "a command was answered with another command's reply");
+    Error::Other(crate::error::Code::Internal, "mismatched reply of apply".to_owned())
+}

@@ -1,0 +1,121 @@
+//! Linearizable reads by read index (Raft dissertation 6.4), batched: everybody who asks while one
+//! confirmation is under way shares the next one. KV-07.
+
+use std::sync::{Mutex, PoisonError};
+
+use futures_channel::{mpsc, oneshot};
+use futures_util::StreamExt;
+use crate::raft::types::AsyncRuntime;
+
+use super::Node;
+use crate::api::coraclepb::ReadIndex;
+use crate::api::coraclepb::peer_request::Request as PeerMessage;
+use crate::api::coraclepb::peer_response::Response as PeerAnswer;
+use crate::error::Error;
+use crate::platform::Platform;
+use crate::raft::ProposeError;
+
+type Waiter = oneshot::Sender<Result<(), Error>>;
+
+/// The readers that wait for the next confirmation.
+pub(crate) struct ReadIndexQueue {
+    waiting: Mutex<Vec<Waiter>>,
+    wake: mpsc::Sender<()>,
+}
+
+impl ReadIndexQueue {
+    pub(crate) fn new() -> (ReadIndexQueue, mpsc::Receiver<()>) {
+        let (wake, woken) = mpsc::channel(1);
+        (ReadIndexQueue { waiting: Mutex::new(Vec::new()), wake }, woken)
+    }
+
+    fn push(&self) -> oneshot::Receiver<Result<(), Error>> {
+        let (sender, receiver) = oneshot::channel();
+        let first = {
+            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            waiting.push(sender);
+            waiting.len() == 1
+        };
+        if first {
+            // A full channel means that the task is already awake.
+            let _ = self.wake.clone().try_send(());
+        }
+        receiver
+    }
+
+    fn take(&self) -> Vec<Waiter> {
+        std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl<P: Platform> Node<P> {
+    /// Returns once everything that was committed before this call is applied here.
+    pub(super) async fn linearize(&self) -> Result<(), Error> {
+        let confirmed = self.read_index.push();
+        match P::Runtime::timeout(self.request_timeout(), confirmed).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(Error::Stopped),
+            Err(_) => Err(Error::Timeout),
+        }
+    }
+
+    /// The task that confirms batch after batch, until the node stops.
+    pub(super) async fn confirm_reads(&self, mut woken: mpsc::Receiver<()>) {
+        while woken.next().await.is_some() {
+            let batch = self.read_index.take();
+            if batch.is_empty() {
+                continue;
+            }
+            let confirm = P::Runtime::timeout(self.request_timeout(), self.confirm_read_index());
+            let result = confirm.await.unwrap_or(Err(Error::Timeout));
+            for waiter in batch {
+                // A reader that gave up is gone.
+                let _ = waiter.send(result.clone());
+            }
+        }
+    }
+
+    async fn confirm_read_index(&self) -> Result<(), Error> {
+        loop {
+            let role = self.leadership.role();
+            let index = match role.leader {
+                _ if role.is_leader => self.read_index_here().await?,
+                Some(leader) => self.read_index_of(leader).await,
+                None => None,
+            };
+            match index {
+                Some(index) => {
+                    self.shared.applied.wait(index).await;
+                    return Ok(());
+                }
+                None => self.pause_for_leader().await,
+            }
+        }
+    }
+
+    /// The index from this leader's own Raft; nothing if it does not lead (any more).
+    async fn read_index_here(&self) -> Result<Option<u64>, Error> {
+        match self.consensus.read_index().await {
+            Ok(index) => Ok(Some(index)),
+            Err(ProposeError::NotAccepted | ProposeError::Unknown) => Ok(None),
+            Err(ProposeError::Stopped) => Err(Error::Stopped),
+        }
+    }
+
+    async fn read_index_of(&self, leader: u64) -> Option<u64> {
+        let message = PeerMessage::ReadIndex(ReadIndex {});
+        match self.call_peer(leader, message, self.config.election_timeout).await {
+            Ok(PeerAnswer::ReadIndex(answer)) => Some(answer.index),
+            _ => None,
+        }
+    }
+
+    /// Answers a follower that wants to read.
+    pub(super) async fn handle_read_index(&self) -> Result<u64, Error> {
+        match self.consensus.read_index().await {
+            Ok(index) => Ok(index),
+            Err(ProposeError::NotAccepted | ProposeError::Unknown) => Err(Error::NotLeader),
+            Err(ProposeError::Stopped) => Err(Error::Stopped),
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! What a node does by itself: follow the role, expire leases, free space, keep Raft's membership
+//! in line with the member table. Every task ends when the node stops.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+
+use super::{Node, StopReason};
+use crate::api::coraclepb as pb;
+use crate::api::coraclepb::command::Request as CommandRequest;
+use crate::api::coraclepb::peer_request::Request as PeerMessage;
+use crate::api::etcdserverpb::{LeaseCheckpointRequest, LeaseRevokeRequest, Member};
+use crate::error::Error;
+use crate::limits;
+use crate::platform::Platform;
+use crate::raft::snapshot::on_worker;
+use crate::raft::types::AsyncRuntime;
+use crate::raft::{RaftStatus, Role};
+
+/// How often the leader looks for expired leases (etcd: `expiredLeaseC`). LEASE-03.
+const LEASE_TICK: Duration = Duration::from_millis(500);
+/// How often a leader compares Raft's membership with the member table.
+const RECONCILE_TICK: Duration = Duration::from_millis(200);
+/// How often what is applied is made durable in the backend (etcd: backend-batch-interval).
+const FLUSH_TICK: Duration = Duration::from_millis(100);
+/// Pause between two batches of a physical compaction (etcd: compaction-sleep-interval).
+const COMPACTION_PAUSE: Duration = Duration::from_millis(10);
+/// A new voter may lack this many entries: few enough to catch up within an election timeout.
+const VOTER_LAG: u64 = 1_000;
+
+impl<P: Platform> Node<P> {
+    /// Starts all tasks on the runtime that calls this.
+    pub(super) fn spawn_tasks(self: &Arc<Self>) {
+        self.spawn(|node| async move { node.follow_role().await });
+        self.spawn(|node| async move { node.expire_leases().await });
+        self.spawn(|node| async move { node.flush_backend().await });
+        self.spawn(|node| async move { node.compact_physically().await });
+        self.spawn(|node| async move { node.reconcile_membership().await });
+        self.spawn(|node| async move { node.publish().await });
+    }
+
+    pub(super) fn spawn<F>(self: &Arc<Self>, task: impl FnOnce(Arc<Self>) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let node = self.clone();
+        let work = Box::pin(task(self.clone()));
+        let until_stopped = async move {
+            let stopped = Box::pin(node.stop.wait());
+            select(work, stopped).await;
+        };
+        drop(P::Runtime::spawn(until_stopped));
+    }
+
+    /// Keeps [`super::leadership::Leadership`] current and gives the lessor its clock.
+    async fn follow_role(self: &Arc<Self>) {
+        let mut watch = self.consensus.watch_role();
+        loop {
+            self.take_role(watch.role());
+            if !watch.changed().await {
+                self.stop.stop(StopReason::Fatal("raft has stopped".to_owned()));
+                return;
+            }
+        }
+    }
+
+    fn take_role(self: &Arc<Self>, role: Role) {
+        let former = self.leadership.update(role);
+        if former == role {
+            return;
+        }
+        tracing::info!(
+            term = role.term,
+            leader = format!("{:x}", role.leader.unwrap_or(0)),
+            is_leader = role.is_leader,
+            "raft role changed"
+        );
+        match (former.is_leader, role.is_leader) {
+            (false, true) => {
+                // Every lease gets its time anew: the former leader's clock is not known. LEASE-08.
+                let extend = self.config.election_timeout;
+                self.lessor.promote(self.platform.monotonic(), extend);
+                self.spawn(|node| async move { node.propose_first_members().await });
+            }
+            (true, false) => self.lessor.demote(),
+            _ => {}
+        }
+    }
+
+    /// The first leader of a new cluster writes its first members into the log, so that whoever
+    /// replays the log knows them.
+    async fn propose_first_members(self: &Arc<Self>) {
+        for member in self.members.unrecorded_seeds() {
+            let add = CommandRequest::MemberAdd(pb::MemberAdd { member: Some(member) });
+            match self.propose(add).await {
+                Ok(_) | Err(Error::MemberExist | Error::PeerURLExist) => {}
+                // Another leader goes on with it.
+                Err(_) => return,
+            }
+        }
+    }
+
+    async fn expire_leases(self: &Arc<Self>) {
+        loop {
+            P::Runtime::sleep(LEASE_TICK).await;
+            if !self.lessor.is_primary() {
+                continue;
+            }
+            let now = self.platform.monotonic();
+            self.lessor.tick(now);
+            let expired = self.lessor.expired(now, limits::LEASE_REVOKE_RATE);
+            // A leader that lost its quorum must not revoke what a newer leader keeps alive.
+            if !expired.is_empty() && self.linearize().await.is_ok() {
+                self.revoke_all(expired).await;
+            }
+            let now = self.platform.monotonic();
+            let due = self.lessor.due_checkpoints(now, limits::MAX_LEASE_CHECKPOINT_BATCH);
+            if !due.is_empty() {
+                let request = LeaseCheckpointRequest { checkpoints: due };
+                // A checkpoint that is missed costs a longer lease, nothing else.
+                let _ = self.propose(CommandRequest::LeaseCheckpoint(request)).await;
+            }
+        }
+    }
+
+    /// Proposes the revocations, a bounded number at once. What fails is expired still and comes
+    /// back in the next round.
+    async fn revoke_all(self: &Arc<Self>, ids: Vec<i64>) {
+        let mut waiting = ids.into_iter();
+        let mut under_way = FuturesUnordered::new();
+        loop {
+            while under_way.len() < limits::MAX_PENDING_REVOKES {
+                let Some(id) = waiting.next() else { break };
+                let request = CommandRequest::LeaseRevoke(LeaseRevokeRequest { id });
+                under_way.push(self.propose(request));
+            }
+            if under_way.next().await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Makes applied state durable in the backend regularly; the WAL is what replies rest on.
+    async fn flush_backend(self: &Arc<Self>) {
+        loop {
+            P::Runtime::sleep(FLUSH_TICK).await;
+            if self.backend.pending_bytes() == 0 {
+                continue;
+            }
+            let backend = self.backend.clone();
+            if let Err(fatal) = on_worker(&self.shared.worker, move || backend.flush()).await {
+                self.fail(fatal);
+                return;
+            }
+        }
+    }
+
+    /// Frees what compactions made unreachable, batch by batch.
+    async fn compact_physically(self: &Arc<Self>) {
+        loop {
+            P::Runtime::sleep(FLUSH_TICK).await;
+            if self.finish_compaction().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Returns when no compacted revision is left in this member's backend. CMP-02.
+    pub(super) async fn finish_compaction(&self) -> Result<(), Error> {
+        while self.store.compaction_pending() {
+            let store = self.store.clone();
+            let step = on_worker(&self.shared.worker, move || Ok(store.compact_step()));
+            self.or_stop(step.await)?;
+            P::Runtime::sleep(COMPACTION_PAUSE).await;
+        }
+        Ok(())
+    }
+
+    /// Wakes the membership task early, after a change of the member table.
+    pub(super) fn reconcile_soon(&self) {
+        // A full channel means that it is awake.
+        let _ = self.reconcile.clone().try_send(());
+    }
+
+    /// The leader's loop that brings Raft's membership in line with the member table.
+    async fn reconcile_membership(self: &Arc<Self>) {
+        let Some(mut woken) = self.take_reconcile_receiver() else { return };
+        loop {
+            let tick = Box::pin(P::Runtime::sleep(RECONCILE_TICK));
+            if let Either::Left((None, _)) = select(woken.next(), tick).await {
+                return;
+            }
+            if self.members.is_removed(self.member_id) {
+                self.leave().await;
+                return;
+            }
+            let role = self.leadership.role();
+            if !role.is_leader {
+                let status = self.consensus.status();
+                let own_id = &self.member_id;
+                let in_raft = status.voters.contains(own_id) || status.learners.contains(own_id);
+                if role.leader.is_none() || !in_raft {
+                    self.ask_whether_removed().await;
+                }
+                continue;
+            }
+            let status = self.consensus.status();
+            if status.membership_settled {
+                self.change_one(&status).await;
+            }
+        }
+    }
+
+    /// A member that was removed may never hear of it from Raft, which stops talking to it. Whoever
+    /// knows of the removal says so in answer to any request.
+    async fn ask_whether_removed(&self) {
+        let others = self.members.list().into_iter().filter(|member| member.id != self.member_id);
+        for other in others {
+            let question = PeerMessage::Members(pb::Members {});
+            // An unreachable member says nothing; the next round asks again.
+            let _ = self.call_peer(other.id, question, self.config.election_timeout).await;
+        }
+    }
+
+    /// Makes at most one change of Raft's membership; the next round sees what is left.
+    async fn change_one(&self, status: &RaftStatus) {
+        let table = self.members.list();
+        let in_raft: BTreeSet<u64> = status.voters.union(&status.learners).copied().collect();
+        let gone: BTreeSet<u64> =
+            in_raft.iter().copied().filter(|id| self.members.get(*id).is_none()).collect();
+        let changed = if let Some(new) = table.iter().find(|m| !in_raft.contains(&m.id)) {
+            self.consensus.add_learner(new.id).await
+        } else if gone.iter().any(|id| status.voters.contains(id)) {
+            let left: BTreeSet<u64> = status.voters.difference(&gone).copied().collect();
+            if left.is_empty() {
+                return;
+            }
+            self.consensus.change_voters(left).await
+        } else if !gone.is_empty() {
+            self.consensus.remove_learners(gone).await
+        } else if let Some(ready) = table.iter().find(|m| is_ready_to_vote(m, status)) {
+            let mut voters = status.voters.clone();
+            voters.insert(ready.id);
+            self.consensus.change_voters(voters).await
+        } else {
+            return;
+        };
+        if let Err(error) = changed {
+            tracing::info!(error, "changing raft's membership failed; it is tried again");
+        }
+    }
+
+    /// This member was removed: it hands over what it leads and stops.
+    async fn leave(self: &Arc<Self>) {
+        let others: BTreeSet<u64> = self.members.list().iter().map(|member| member.id).collect();
+        let status = self.consensus.status();
+        if self.leadership.role().is_leader
+            && !others.is_empty()
+            && status.voters.contains(&self.member_id)
+        {
+            // While it leads it takes itself out of Raft's voters, which ends its leadership.
+            let left = status.voters.intersection(&others).copied().collect();
+            let change = self.consensus.change_voters(left);
+            let _ = P::Runtime::timeout(self.config.election_timeout, change).await;
+        }
+        // Followers learn the commit of the removal from this member before it goes.
+        P::Runtime::sleep(self.config.heartbeat_interval * 5).await;
+        self.stop.stop(StopReason::Removed);
+    }
+}
+
+/// Whether a Raft learner is a voter by the table and has connected and caught up.
+fn is_ready_to_vote(member: &Member, status: &RaftStatus) -> bool {
+    let Some(matched) = status.matched.get(&member.id) else { return false };
+    !member.is_learner
+        && status.learners.contains(&member.id)
+        && *matched > 0
+        && matched + VOTER_LAG > status.last_log_index
+}

@@ -1,0 +1,53 @@
+//! Peer and client URLs: `scheme://host:port`, nothing behind the port.
+
+/// The parts of a URL that a member listens on or is reached at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerUrl {
+    /// `http` or `https`.
+    pub scheme: String,
+    pub host: String,
+    pub port: u16,
+}
+
+/// Parses `url` by etcd's rules (`pkg/types.NewURLs`); the error is a sentence for the user.
+pub fn parse_peer_url(url: &str) -> Result<PeerUrl, String> {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return Err(format!("URL scheme must be http, https, unix, or unixs: {url}"));
+    };
+    if !matches!(scheme, "http" | "https") {
+        return Err(format!("URL scheme must be http, https, unix, or unixs: {url}"));
+    }
+    let (authority, path) = match rest.split_once('/') {
+        Some((authority, path)) => (authority, path),
+        None => (rest, ""),
+    };
+    if !path.is_empty() {
+        return Err(format!("URL must not contain a path: {url}"));
+    }
+    let Some((host, port)) = authority.rsplit_once(':') else {
+        return Err(format!("URL address does not have the form \"host:port\": {url}"));
+    };
+    let port = port
+        .parse()
+        .map_err(|_| format!("URL address does not have the form \"host:port\": {url}"))?;
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    Ok(PeerUrl { scheme: scheme.to_owned(), host: host.to_owned(), port })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cl_01_urls_need_scheme_host_and_port_and_no_path() {
+        for good in ["http://127.0.0.1:2380", "https://[::1]:1", "http://a.example:2380/"] {
+            assert!(parse_peer_url(good).is_ok(), "{good}");
+        }
+        let bad = ["", "127.0.0.1:2380", "ftp://a:1", "http://a", "http://a:x", "http://a:1/b"];
+        for bad in bad {
+            assert!(parse_peer_url(bad).is_err(), "{bad}");
+        }
+        let parsed = parse_peer_url("http://[::1]:2380").unwrap();
+        assert_eq!((parsed.host.as_str(), parsed.port), ("::1", 2380));
+    }
+}

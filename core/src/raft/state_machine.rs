@@ -1,0 +1,253 @@
+//! Feeds committed entries to `apply`, in index order, and tells everybody who waits for them.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_channel::oneshot;
+use futures_util::{Stream, TryStreamExt};
+use openraft::entry::RaftEntry;
+use openraft::storage::{EntryResponder, RaftStateMachine, Snapshot, SnapshotMeta};
+use openraft::{AsyncRuntime, EntryPayload, OptionalSend, RaftSnapshotBuilder};
+
+use super::applied::AppliedIndex;
+use super::snapshot::{self, RaftSnapshot};
+use super::types::{LogId, StoredMembership, TypeConfig};
+use crate::apply::{Applier, Outcome, Reply};
+use crate::error::Fatal;
+use crate::platform::Worker;
+
+/// Entries applied under one lock of the backend, and answered together.
+const APPLY_GROUP: usize = 256;
+
+type Meta = SnapshotMeta<super::types::CommittedLeaderId, u64, openraft::impls::EmptyNode>;
+type OutgoingSnapshot = Snapshot<
+    super::types::CommittedLeaderId,
+    u64,
+    openraft::impls::EmptyNode,
+    RaftSnapshot,
+>;
+
+/// openraft's state machine over [`Applier`].
+pub struct StateMachine {
+    applier: Arc<Applier>,
+    applied: Option<LogId>,
+    membership: StoredMembership,
+    shared: Arc<StateMachineShared>,
+}
+
+/// What the node shares with its state machine.
+pub struct StateMachineShared {
+    pub applied: AppliedIndex,
+    pub forwarded: Forwarded,
+    pub worker: Arc<dyn Worker>,
+    pub on_fatal: Arc<dyn Fn(Fatal) + Send + Sync>,
+}
+
+/// Proposals of this member that the leader appended for it. Their outcome is that of the entry's
+/// apply *here*, so that a client reads its own write on the member that it wrote through.
+#[derive(Default)]
+pub struct Forwarded {
+    count: AtomicUsize,
+    waiting: Mutex<HashMap<u64, oneshot::Sender<Outcome>>>,
+}
+
+impl Forwarded {
+    /// Registers the proposal with this command id; do so before it is sent.
+    pub fn register(&self, command_id: u64) -> oneshot::Receiver<Outcome> {
+        let (sender, receiver) = oneshot::channel();
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.insert(command_id, sender);
+        self.count.store(waiting.len(), Ordering::Release);
+        receiver
+    }
+
+    /// Forgets a proposal whose caller gave up.
+    pub fn forget(&self, command_id: u64) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.remove(&command_id);
+        self.count.store(waiting.len(), Ordering::Release);
+    }
+
+    fn complete(&self, command_id: u64, outcome: &Outcome) {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sender) = waiting.remove(&command_id) {
+            // The caller may have given up a moment ago.
+            let _ = sender.send(outcome.clone());
+        }
+        self.count.store(waiting.len(), Ordering::Release);
+    }
+}
+
+impl StateMachine {
+    /// The state machine over a backend that may already hold state.
+    pub fn open(
+        applier: Arc<Applier>,
+        shared: Arc<StateMachineShared>,
+    ) -> Result<StateMachine, Fatal> {
+        let (applied, membership) = snapshot::load_applied(&applier.backend)?;
+        shared.applied.advance(applied.map_or(0, |id| id.index));
+        Ok(StateMachine { applier, applied, membership, shared })
+    }
+
+    /// Applies entries that are next to each other in the log, then answers all of them.
+    fn apply_group<R: AsyncRuntime>(
+        &mut self,
+        group: &mut Vec<EntryResponder<TypeConfig<R>>>,
+    ) -> Result<(), Fatal> {
+        let mut answers = Vec::with_capacity(group.len());
+        {
+            let _batch = self.applier.backend.batch();
+            for (entry, responder) in group.drain(..) {
+                let log_id = entry.log_id();
+                let expected = self.applied.map_or(0, |applied| applied.index + 1);
+                if self.applied.is_some() && log_id.index != expected {
+                    return Err(Fatal::Invariant(format!(
+                        "entry {} came to apply where {expected} was next",
+                        log_id.index
+                    )));
+                }
+                self.applied = Some(log_id);
+                let outcome = match entry.payload {
+                    EntryPayload::Blank => Ok(Reply::Empty),
+                    EntryPayload::Membership(membership) => {
+                        self.membership = StoredMembership::new(Some(log_id), membership);
+                        Ok(Reply::Empty)
+                    }
+                    EntryPayload::Normal(command) => {
+                        let (id, outcome) = self.applier.apply(command.0)?;
+                        self.shared.forwarded.complete(id, &outcome);
+                        outcome
+                    }
+                };
+                answers.push((responder, outcome));
+            }
+            snapshot::store_applied(&self.applier.backend, self.applied, &self.membership);
+        }
+        self.shared.applied.advance(self.applied.map_or(0, |id| id.index));
+        for (responder, outcome) in answers {
+            if let Some(responder) = responder {
+                responder.send(outcome);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reports what stops the member and gives openraft the error that stops Raft.
+    fn stop(&self, fatal: Fatal) -> io::Error {
+        let error = io::Error::other(fatal.to_string());
+        (self.shared.on_fatal)(fatal);
+        error
+    }
+}
+
+impl<R: AsyncRuntime> RaftStateMachine<TypeConfig<R>> for StateMachine {
+    type SnapshotData = RaftSnapshot;
+    type SnapshotBuilder = SnapshotBuilder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        Ok((self.applied, self.membership.clone()))
+    }
+
+    async fn apply<Strm>(&mut self, mut entries: Strm) -> Result<(), io::Error>
+    where
+        Strm: Stream<Item = Result<EntryResponder<TypeConfig<R>>, io::Error>>
+            + Unpin
+            + OptionalSend,
+    {
+        let mut group = Vec::new();
+        loop {
+            let next = entries.try_next().await?;
+            let done = next.is_none();
+            group.extend(next);
+            if group.len() >= APPLY_GROUP || (done && !group.is_empty()) {
+                self.apply_group(&mut group).map_err(|fatal| self.stop(fatal))?;
+            }
+            if done {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
+        SnapshotBuilder { applier: self.applier.clone(), shared: self.shared.clone() }
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &Meta,
+        received: RaftSnapshot,
+    ) -> Result<(), io::Error> {
+        let RaftSnapshot::Received(restorer) = received else {
+            return Err(io::Error::other("a view of this member's own state cannot be installed"));
+        };
+        let applier = self.applier.clone();
+        let replace = move || {
+            restorer.finish()?;
+            applier.replace_with_restored()
+        };
+        snapshot::on_worker(&self.shared.worker, replace)
+            .await
+            .map_err(|fatal| self.stop(fatal))?;
+        let (applied, membership) =
+            snapshot::load_applied(&self.applier.backend).map_err(|fatal| self.stop(fatal))?;
+        if applied != meta.last_log_id {
+            return Err(self.stop(Fatal::Invariant(format!(
+                "the received snapshot holds the state of {applied:?}, not of {:?}",
+                meta.last_log_id
+            ))));
+        }
+        self.applied = applied;
+        self.membership = membership;
+        self.shared.applied.advance(applied.map_or(0, |id| id.index));
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<OutgoingSnapshot>, io::Error> {
+        if self.applied.is_none() {
+            return Ok(None);
+        }
+        build(&self.applier, &self.shared).await.map(Some)
+    }
+}
+
+/// Makes what is applied durable, which is all that a snapshot is here.
+pub struct SnapshotBuilder {
+    applier: Arc<Applier>,
+    shared: Arc<StateMachineShared>,
+}
+
+impl<R: AsyncRuntime> RaftSnapshotBuilder<TypeConfig<R>> for SnapshotBuilder {
+    type SnapshotData = RaftSnapshot;
+
+    async fn build_snapshot(&mut self) -> Result<OutgoingSnapshot, io::Error> {
+        build(&self.applier, &self.shared).await
+    }
+}
+
+async fn build(
+    applier: &Arc<Applier>,
+    shared: &Arc<StateMachineShared>,
+) -> Result<OutgoingSnapshot, io::Error> {
+    let backend = applier.backend.clone();
+    let built = snapshot::on_worker(&shared.worker, move || {
+        let view = backend.view()?;
+        let (last_log_id, last_membership) = snapshot::view_applied(&view)?;
+        Ok((Meta { last_log_id, last_membership }, view))
+    })
+    .await;
+    match built {
+        Ok((meta, view)) => {
+            Ok(Snapshot { meta, snapshot: RaftSnapshot::View(Box::new(view)) })
+        }
+        Err(fatal) => {
+            let error = io::Error::other(fatal.to_string());
+            (shared.on_fatal)(fatal);
+            Err(error)
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Differential conformance: the same random requests to real etcd and to Coracle, in the same
+//! order, every answer compared field by field.
+//!
+//! A *sequence* is all that a seed determines: two fresh single-member servers and a number of
+//! operations. [`generate`] chooses them, [`server`] carries them out, [`normalise`] removes what
+//! may differ, and the first difference ends the sequence with a report that holds the seed, the
+//! operation and both answers. Watch events are compared when the sequence *settles*: a *tape*,
+//! one watcher on all keys, tells how many events each other watcher has to receive.
+//!
+//! The reference is etcd 3.5.1. Where Coracle deliberately behaves like a newer release, the
+//! difference stands in `tests/conformance_differences.md` and in [`normalise`] or [`documented`].
+
+pub mod coverage;
+pub mod dice;
+pub mod documented;
+pub mod generate;
+pub mod leases;
+pub mod model;
+pub mod normalise;
+pub mod operation;
+pub mod ranges;
+pub mod server;
+pub mod tape;
+pub mod watch;
+
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+use std::thread;
+
+use anyhow::{Context, Result, anyhow};
+
+use crate::cluster::{Cluster, Kind};
+use coverage::Coverage;
+use generate::{Generator, STREAMS, hashes_comparable};
+use model::Model;
+use normalise::normalise;
+use operation::{Answer, Operation};
+use server::Server;
+use tape::Tape;
+
+/// Flags of the servers of a sequence. The long election timeout raises the least TTL of a lease
+/// to 3 s, so that none expires between two operations.
+const FLAGS: [&str; 5] = [
+    "--unsafe-no-fsync",
+    "--heartbeat-interval=100",
+    "--election-timeout=2000",
+    "--log-level=error",
+    "--max-txn-ops=128",
+];
+/// Operations before a difference that its report shows.
+const CONTEXT: usize = 12;
+
+/// Runs the sequence of `seed` against fresh servers and counts what it exercised.
+///
+/// # Errors
+/// On the first difference between etcd and `subject`, with everything needed to repeat it.
+pub fn run_sequence(subject: Kind, seed: u64, operations: usize) -> Result<Coverage> {
+    let (reference, subject_cluster) = thread::scope(|scope| {
+        let reference = scope.spawn(|| Cluster::start_with(Kind::Etcd, 1, &FLAGS));
+        let subject = Cluster::start_with(subject, 1, &FLAGS);
+        (reference.join().expect("starting a cluster does not panic"), subject)
+    });
+    let (reference, subject_cluster) = (reference?, subject_cluster?);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let result = runtime.block_on(async {
+        let mut comparison = Comparison {
+            reference: Server::connect(&reference, STREAMS + 1).await?,
+            subject: Server::connect(&subject_cluster, STREAMS + 1).await?,
+            subject_kind: subject,
+            model: Model::new(),
+            tape: Tape::new(),
+            coverage: Coverage::default(),
+            recent: VecDeque::new(),
+            hashes_comparable: hashes_comparable(seed),
+        };
+        comparison.run(seed, operations).await
+    });
+    result.map_err(|error| {
+        let tails = subject_cluster.log_tails();
+        error.context(format!("log of the subject:\n{tails}"))
+    })
+}
+
+/// Two servers in step.
+struct Comparison {
+    reference: Server,
+    subject: Server,
+    subject_kind: Kind,
+    model: Model,
+    tape: Tape,
+    coverage: Coverage,
+    /// The last operations with the reference's answers.
+    recent: VecDeque<(usize, Operation, Answer)>,
+    hashes_comparable: bool,
+}
+
+impl Comparison {
+    async fn run(&mut self, seed: u64, operations: usize) -> Result<Coverage> {
+        let mut generator = Generator::new(seed);
+        self.tape.start(&mut self.reference, &mut self.subject).await?;
+        for index in 0..=operations {
+            // A sequence ends settled, so that no event goes unseen.
+            let operation = match index == operations {
+                true => Operation::Settle,
+                false => generator.next(&self.model),
+            };
+            self.step(index, operation).await.with_context(|| self.report(seed, index))?;
+        }
+        Ok(std::mem::take(&mut self.coverage))
+    }
+
+    async fn step(&mut self, index: usize, operation: Operation) -> Result<()> {
+        let (mut expected, mut actual) = if let Some(known) = documented::answer(&operation) {
+            if self.subject_kind == Kind::Etcd {
+                return Ok(());
+            }
+            (known, self.subject.execute(&operation).await?)
+        } else if operation == Operation::Settle {
+            self.tape.settle(&mut self.reference, &mut self.subject, &self.model).await?
+        } else {
+            let (expected, actual) =
+                tokio::join!(self.reference.execute(&operation), self.subject.execute(&operation));
+            (
+                expected.with_context(|| format!("etcd failed at {operation:?}"))?,
+                actual.with_context(|| format!("the subject failed at {operation:?}"))?,
+            )
+        };
+        self.name_lease(&mut expected, &mut actual, &operation);
+        if let (Answer::HashKv(one), Answer::HashKv(other)) = (&expected, &actual)
+            && self.hashes_comparable
+        {
+            match one.hash == other.hash {
+                true => self.coverage.hashes.0 += 1,
+                false => self.coverage.hashes.1 += 1,
+            }
+        }
+        normalise(&operation, &mut expected);
+        normalise(&operation, &mut actual);
+        documented::adapt(&operation, &mut expected, self.subject_kind);
+        if expected != actual {
+            return Err(anyhow!(
+                "{operation:#?}\n  etcd answers    {expected:?}\n  subject answers {actual:?}"
+            ));
+        }
+        self.coverage.count(&operation, &expected);
+        self.tape.follow(&operation, &expected, &self.model);
+        self.model.observe(&operation, &mut expected);
+        self.recent.push_back((index, operation, expected));
+        if self.recent.len() > CONTEXT {
+            self.recent.pop_front();
+        }
+        Ok(())
+    }
+
+    /// Names a lease whose id both servers have just picked.
+    fn name_lease(&mut self, expected: &mut Answer, actual: &mut Answer, operation: &Operation) {
+        let Operation::LeaseGrant(request) = operation else { return };
+        if request.id != 0 {
+            return;
+        }
+        if let (Answer::LeaseGrant(one), Answer::LeaseGrant(other)) = (expected, actual) {
+            self.reference.leases.learn(self.model.next_lease_name, one.id);
+            self.subject.leases.learn(self.model.next_lease_name, other.id);
+            one.id = self.model.next_lease_name;
+            other.id = self.model.next_lease_name;
+        }
+    }
+
+    fn report(&self, seed: u64, index: usize) -> String {
+        let mut report = format!(
+            "operation {index} of seed {seed} differs (store at revision {}, compacted at {})\n\
+             before it:\n",
+            self.model.revision, self.model.compacted
+        );
+        for (index, operation, answer) in &self.recent {
+            let _ = writeln!(report, "  {index}: {}", shortened(&format!("{operation:?}")));
+            let _ = writeln!(report, "      → {}", shortened(&format!("{answer:?}")));
+        }
+        report
+    }
+}
+
+/// A text cut to what a reader can take in: some values are megabytes long.
+fn shortened(text: &str) -> String {
+    const LONGEST: usize = 600;
+    match text.char_indices().nth(LONGEST) {
+        Some((cut, _)) => format!("{}…", &text[..cut]),
+        None => text.to_string(),
+    }
+}

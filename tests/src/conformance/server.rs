@@ -1,0 +1,220 @@
+//! One server under comparison: its clients, and how an operation is carried out on it.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use coracle_core::api::etcdserverpb::*;
+use coracle_core::api::mvccpb::Event;
+use tokio_stream::iter;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Response, Status};
+
+use super::leases::LeaseNames;
+use super::operation::{Answer, OWN_PEER_URL, Operation};
+use super::watch::{Due, WatchStream};
+use crate::cluster::Cluster;
+use crate::grpc::{ClusterClient, KvClient, LeaseClient, MaintenanceClient};
+
+/// How long one call may take.
+const CALL_DEADLINE: Duration = Duration::from_secs(30);
+
+/// A server and this test's connection to it.
+pub struct Server {
+    channel: Channel,
+    kv: KvClient<Channel>,
+    lease: LeaseClient<Channel>,
+    cluster: ClusterClient<Channel>,
+    maintenance: MaintenanceClient<Channel>,
+    peer_url: String,
+    member_id: u64,
+    /// How this server calls the leases whose ids it picked.
+    pub leases: LeaseNames,
+    /// The last compacted revision.
+    compacted: Option<i64>,
+    streams: Vec<WatchStream>,
+}
+
+impl Server {
+    /// Connects to the first member of `cluster`, with `streams` watch streams.
+    pub async fn connect(cluster: &Cluster, streams: usize) -> Result<Server> {
+        let channel = Endpoint::from_shared(cluster.endpoint(0))?
+            .timeout(CALL_DEADLINE)
+            .tcp_nodelay(true)
+            .connect()
+            .await
+            .context("connecting to a healthy member")?;
+        let watch_channel = Endpoint::from_shared(cluster.endpoint(0))?.connect().await?;
+        let mut clients = Server {
+            kv: KvClient::new(channel.clone()).max_decoding_message_size(usize::MAX),
+            lease: LeaseClient::new(channel.clone()),
+            cluster: ClusterClient::new(channel.clone()),
+            maintenance: MaintenanceClient::new(channel),
+            peer_url: format!("http://{}", cluster.peer_address(0)),
+            member_id: 0,
+            leases: LeaseNames::default(),
+            compacted: None,
+            streams: (0..streams).map(|_| WatchStream::open(watch_channel.clone())).collect(),
+            channel: watch_channel,
+        };
+        let status = clients.maintenance.status(StatusRequest {}).await?.into_inner();
+        clients.member_id = status.header.context("a status has a header")?.member_id;
+        Ok(clients)
+    }
+
+    /// Carries `operation` out and returns the answer with leases under their common names.
+    ///
+    /// # Errors
+    /// If the server does not answer as the protocol demands; an error reply is an answer.
+    pub async fn execute(&mut self, operation: &Operation) -> Result<Answer> {
+        let mut operation = operation.clone();
+        self.leases.to_server(&mut operation);
+        let mut answer = match operation {
+            Operation::WatchCreate { .. }
+            | Operation::WatchCancel { .. }
+            | Operation::WatchProgress { .. }
+            | Operation::WatchReset { .. } => self.execute_watch(operation).await?,
+            operation => self.call(operation).await,
+        };
+        // A lease that the server has just picked an id for has no name yet.
+        if !matches!(answer, Answer::LeaseGrant(_)) {
+            self.leases.from_server(&mut answer);
+        }
+        Ok(answer)
+    }
+
+    async fn call(&mut self, operation: Operation) -> Answer {
+        match operation {
+            Operation::Range(request) => answer(self.kv.range(request).await, Answer::Range),
+            Operation::Put(request) => answer(self.kv.put(request).await, Answer::Put),
+            Operation::DeleteRange(request) => {
+                answer(self.kv.delete_range(request).await, Answer::DeleteRange)
+            }
+            Operation::Txn(request) => answer(self.kv.txn(request).await, Answer::Txn),
+            Operation::Compact(request) => {
+                let reply = self.kv.compact(request).await;
+                if reply.is_ok() {
+                    self.compacted = Some(request.revision);
+                }
+                answer(reply, Answer::Compact)
+            }
+            Operation::LeaseGrant(request) => {
+                answer(self.lease.lease_grant(request).await, Answer::LeaseGrant)
+            }
+            Operation::LeaseRevoke(request) => {
+                answer(self.lease.lease_revoke(request).await, Answer::LeaseRevoke)
+            }
+            Operation::LeaseKeepAlive(request) => self.keep_alive(request).await,
+            Operation::LeaseTimeToLive(request) => {
+                answer(self.lease.lease_time_to_live(request).await, Answer::LeaseTimeToLive)
+            }
+            Operation::LeaseLeases => {
+                let request = LeaseLeasesRequest {};
+                answer(self.lease.lease_leases(request).await, Answer::LeaseLeases)
+            }
+            other => self.call_cluster(other).await,
+        }
+    }
+
+    async fn call_cluster(&mut self, operation: Operation) -> Answer {
+        match operation {
+            Operation::HashKv(request) => {
+                answer(self.maintenance.hash_kv(request).await, Answer::HashKv)
+            }
+            Operation::Status => {
+                answer(self.maintenance.status(StatusRequest {}).await, Answer::Status)
+            }
+            Operation::Defragment => {
+                let request = DefragmentRequest {};
+                answer(self.maintenance.defragment(request).await, Answer::Defragment)
+            }
+            Operation::Alarm { action, alarm } => {
+                let request = AlarmRequest {
+                    action: action as i32,
+                    member_id: self.member_id,
+                    alarm: alarm as i32,
+                };
+                answer(self.maintenance.alarm(request).await, Answer::Alarm)
+            }
+            Operation::MoveLeader(request) => {
+                answer(self.maintenance.move_leader(request).await, Answer::MoveLeader)
+            }
+            Operation::MemberList(request) => {
+                answer(self.cluster.member_list(request).await, Answer::MemberList)
+            }
+            Operation::MemberAdd(mut request) => {
+                self.own_urls(&mut request.peer_ur_ls);
+                answer(self.cluster.member_add(request).await, Answer::MemberAdd)
+            }
+            Operation::MemberRemove(request) => {
+                answer(self.cluster.member_remove(request).await, Answer::MemberRemove)
+            }
+            Operation::MemberUpdate(request) => {
+                answer(self.cluster.member_update(request).await, Answer::MemberUpdate)
+            }
+            Operation::MemberPromote(request) => {
+                answer(self.cluster.member_promote(request).await, Answer::MemberPromote)
+            }
+            other => unreachable!("{other:?} is carried out elsewhere"),
+        }
+    }
+
+    fn own_urls(&self, urls: &mut [String]) {
+        for url in urls.iter_mut().filter(|url| *url == OWN_PEER_URL) {
+            *url = self.peer_url.clone();
+        }
+    }
+
+    /// One renewal on a stream of its own.
+    async fn keep_alive(&mut self, request: LeaseKeepAliveRequest) -> Answer {
+        let reply = async {
+            let stream = self.lease.lease_keep_alive(iter([request])).await?;
+            let reply = stream.into_inner().message().await?;
+            reply.map(Response::new).ok_or_else(|| Status::unknown("the stream ended"))
+        };
+        answer(reply.await, Answer::LeaseKeepAlive)
+    }
+
+    async fn execute_watch(&mut self, operation: Operation) -> Result<Answer> {
+        Ok(match operation {
+            Operation::WatchCreate { stream, request } => {
+                let ignored = self.compacted.filter(|revision| *revision == request.start_revision);
+                Answer::Watch(self.streams[stream].create(request, ignored).await?)
+            }
+            Operation::WatchCancel { stream, watch_id } => {
+                match self.streams[stream].cancel(watch_id).await? {
+                    Some(canceled) => Answer::Watch(canceled),
+                    None => Answer::Done,
+                }
+            }
+            Operation::WatchProgress { stream } => {
+                Answer::Progress(self.streams[stream].progress().await?)
+            }
+            Operation::WatchReset { stream } => {
+                self.streams[stream] = WatchStream::open(self.channel.clone());
+                Answer::Done
+            }
+            other => unreachable!("{other:?} is carried out elsewhere"),
+        })
+    }
+
+    /// Takes what a watcher received; see [`WatchStream::take`].
+    pub async fn take(
+        &mut self,
+        stream: usize,
+        watch_id: i64,
+        due: Due,
+    ) -> Result<(Vec<Event>, Option<WatchResponse>)> {
+        self.streams[stream].take(watch_id, due).await
+    }
+}
+
+/// A reply as an answer: the message through `wrap`, or the error.
+fn answer<T>(reply: Result<Response<T>, Status>, wrap: impl FnOnce(T) -> Answer) -> Answer {
+    match reply {
+        Ok(response) => wrap(response.into_inner()),
+        Err(status) => {
+            let message = status.message().to_string();
+            Answer::Error { code: status.code() as i32, message }
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! The generated gRPC clients, built from the same generated file as the server, with a codec of
+//! their own ([`crate::codec`]): tests speak to any etcd and need no code of the server.
+
+#[allow(unreachable_pub, unused_qualifications, dead_code, clippy::all)]
+pub mod etcdserverpb {
+    include!("../../server/src/generated/etcdserverpb.rs");
+}
+
+pub use etcdserverpb::cluster_client::ClusterClient;
+pub use etcdserverpb::kv_client::KvClient;
+pub use etcdserverpb::lease_client::LeaseClient;
+pub use etcdserverpb::maintenance_client::MaintenanceClient;
+pub use etcdserverpb::watch_client::WatchClient;

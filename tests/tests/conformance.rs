@@ -1,0 +1,115 @@
+//! The same random requests to real etcd and to Coracle: see [`coracle_tests::conformance`].
+//!
+//! | variable | effect |
+//! |---|---|
+//! | `CORACLE_LONG=1` | 100,000 operations; every option and error at least 1,000 times |
+//! | `CORACLE_SEED=n` | the one sequence of this seed |
+//! | `CORACLE_OPS=n` | operations of a sequence |
+//! | `CORACLE_SUBJECT=etcd` | a second etcd instead of Coracle: tests the test |
+
+use std::env;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, ensure};
+use coracle_tests::cluster::Kind;
+use coracle_tests::conformance::coverage::Coverage;
+use coracle_tests::conformance::run_sequence;
+
+/// The seed that every run repeats.
+const FIXED_SEED: u64 = 20_260_801;
+/// Operations of one sequence, unless the environment says otherwise.
+const OPERATIONS: usize = 5_000;
+/// Sequences of a short run: one of the fixed seed, one of a fresh one.
+const SHORT_SEQUENCES: usize = 2;
+/// Sequences of a long run: 100,000 operations.
+const LONG_SEQUENCES: usize = 20;
+/// Sequences that run at once: one waits for watches while the other computes.
+const PARALLEL: usize = 2;
+/// How often a long run has to meet each operation, option and error.
+const LONG_MINIMUM: u64 = 1_000;
+/// The share of operations that have to succeed, in percent.
+const LEAST_SUCCESS: u64 = 60;
+
+fn number(name: &str) -> Result<Option<u64>> {
+    match env::var(name) {
+        Ok(text) => Ok(Some(text.parse().with_context(|| format!("{name} must be a number"))?)),
+        Err(_) => Ok(None),
+    }
+}
+
+fn subject() -> Kind {
+    match env::var("CORACLE_SUBJECT").as_deref() {
+        Ok("etcd") => Kind::Etcd,
+        _ => Kind::Coracle,
+    }
+}
+
+/// The seeds of this run: a fixed one first, the others from the clock.
+fn seeds(count: usize) -> Vec<u64> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    (0..count as u64)
+        .map(|index| if index == 0 { FIXED_SEED } else { now.as_millis() as u64 + index })
+        .collect()
+}
+
+#[test]
+fn same_answers_as_etcd() {
+    if let Err(error) = compare() {
+        panic!("{error:#}");
+    }
+}
+
+fn compare() -> Result<()> {
+    let long = number("CORACLE_LONG")?.is_some_and(|value| value > 0);
+    let operations = number("CORACLE_OPS")?.map_or(OPERATIONS, |count| count as usize);
+    let seeds = match number("CORACLE_SEED")? {
+        Some(seed) => vec![seed],
+        None => seeds(if long { LONG_SEQUENCES } else { SHORT_SEQUENCES }),
+    };
+    println!("seeds {seeds:?}, {operations} operations each");
+    let start = Instant::now();
+    let coverage = run_all(&seeds, operations)?;
+    println!("{coverage}in {:.1?}", start.elapsed());
+    ensure!(
+        coverage.success_percent() >= LEAST_SUCCESS,
+        "only {} % of the operations succeeded",
+        coverage.success_percent()
+    );
+    if long {
+        ensure_everything_met(&coverage)?;
+    }
+    Ok(())
+}
+
+fn run_all(seeds: &[u64], operations: usize) -> Result<Coverage> {
+    let subject = subject();
+    let mut total = Coverage::default();
+    let results = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..PARALLEL)
+            .map(|worker| {
+                scope.spawn(move || {
+                    let mine = seeds.iter().skip(worker).step_by(PARALLEL);
+                    mine.map(|seed| run_sequence(subject, *seed, operations)).collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        workers.into_iter().flat_map(|worker| worker.join().expect("no panic")).collect::<Vec<_>>()
+    });
+    for result in results {
+        total.add(&result?);
+    }
+    Ok(total)
+}
+
+fn ensure_everything_met(coverage: &Coverage) -> Result<()> {
+    let rare: Vec<String> = [&coverage.operations, &coverage.options, &coverage.errors]
+        .into_iter()
+        .flatten()
+        // A defragmentation stops the world, a reset drops watchers: few of them do.
+        .filter(|(name, _)| !["Defragment", "watch reset"].contains(&name.as_str()))
+        .filter(|(_, count)| **count < LONG_MINIMUM)
+        .map(|(name, count)| format!("{name}: {count}"))
+        .collect();
+    ensure!(rare.is_empty(), "met less than {LONG_MINIMUM} times: {rare:#?}");
+    Ok(())
+}
