@@ -266,10 +266,7 @@ mod tests {
                 r#"mod("key1" > "0""#,
                 r#"malformed comparison: mod("key1" > "0"; got mod("key1")  """#,
             ),
-            (
-                r#"mod(key1) > "0""#,
-                r#"malformed comparison: mod(key1) > "0"; got mod("")  """#,
-            ),
+            (r#"mod(key1) > "0""#, r#"malformed comparison: mod(key1) > "0"; got mod("")  """#),
             (
                 r#"mod("key1") >"0""#,
                 r#"malformed comparison: mod("key1") >"0"; got mod("key1") >"0" """#,
@@ -286,10 +283,7 @@ mod tests {
                 r#"mod ("key1") > "0""#,
                 r#"malformed comparison: mod ("key1") > "0" (unknown target mod )"#,
             ),
-            (
-                r#"mod("key1") > "abc""#,
-                r#"invalid txn compare request: mod("key1") > "abc""#,
-            ),
+            (r#"mod("key1") > "abc""#, r#"invalid txn compare request: mod("key1") > "abc""#),
             (
                 r#"mod("key1") >= "0""#,
                 r#"malformed comparison: mod("key1") >= "0" (unknown operator >=)"#,

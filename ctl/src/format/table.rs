@@ -37,9 +37,7 @@ pub(super) fn rows(output: &Output) -> Option<Rows> {
             ],
             list.iter().map(status).collect(),
         ),
-        Output::EndpointHashKv(list) => {
-            (&["ENDPOINT", "HASH"], list.iter().map(hash_kv).collect())
-        }
+        Output::EndpointHashKv(list) => (&["ENDPOINT", "HASH"], list.iter().map(hash_kv).collect()),
         _ => return None,
     })
 }

@@ -164,10 +164,7 @@ fn ctl_03_the_health_of_endpoints_in_every_format() {
          \"Endpoint\" : \"127.0.0.1:1\"\n\"Health\" : false\n\"Took\" : 5.001850708s\n\
          \"Error\" : context deadline exceeded\n\n"
     );
-    assert_eq!(
-        render(&health("1ms"), Format::Protobuf, Style::default()),
-        Err(Unsupported)
-    );
+    assert_eq!(render(&health("1ms"), Format::Protobuf, Style::default()), Err(Unsupported));
 }
 
 #[test]

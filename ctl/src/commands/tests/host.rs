@@ -158,10 +158,7 @@ impl Environment for Host {
         self.clock.sleep(duration)
     }
 
-    fn create_file(
-        &self,
-        path: &str,
-    ) -> LocalBoxFuture<'_, Result<Box<dyn FileWriter>, String>> {
+    fn create_file(&self, path: &str) -> LocalBoxFuture<'_, Result<Box<dyn FileWriter>, String>> {
         self.log.borrow_mut().push(format!("create {path}"));
         let file = File { log: self.log.clone(), size: 0 };
         ready(Ok(Box::new(file) as Box<dyn FileWriter>)).boxed_local()

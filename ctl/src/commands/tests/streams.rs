@@ -113,11 +113,7 @@ fn ctl_06_the_range_may_come_from_the_environment() {
             [key].as_slice(),
             "bad number of arguments (found conflicting environment key)",
         ),
-        (
-            "watch",
-            &[end],
-            "ETCDCTL_WATCH_KEY is empty but got ETCDCTL_WATCH_RANGE_END=\"b\"",
-        ),
+        ("watch", &[end], "ETCDCTL_WATCH_KEY is empty but got ETCDCTL_WATCH_RANGE_END=\"b\""),
     ] {
         let ran = with(line, variables);
         assert_eq!((ran.code, ran.stderr), (128, format!("Error: {message}\n")), "{line}");
@@ -151,9 +147,8 @@ fn ctl_06_a_broken_stream_goes_on_after_the_last_revision_seen() {
     );
     assert_eq!(ran.code, 5);
     assert_eq!(ran.stdout, "PUT\nfoo\nv\nprogress notify: 20\nPUT\nfoo\nv\n");
-    let from = |start_revision| {
-        create(WatchCreateRequest { start_revision, ..request(1, "foo", "") })
-    };
+    let from =
+        |start_revision| create(WatchCreateRequest { start_revision, ..request(1, "foo", "") });
     assert_eq!(ran.log, [from(0), from(10), from(13), from(21)]);
 }
 
