@@ -41,7 +41,7 @@ static FLAGS: [Flag; 1] =
 
 async fn txn(context: &Context<'_>) -> Result<(), Failure> {
     context.no_arguments("txn command does not accept argument")?;
-    let client = context.client().await?;
+    context.format()?;
     let prompt = |text| {
         if context.parsed.is_on("interactive") {
             context.print(text);
@@ -57,6 +57,7 @@ async fn txn(context: &Context<'_>) -> Result<(), Failure> {
     let success = operations(environment).await?;
     prompt("failure requests (get, put, del):");
     let failure = operations(environment).await?;
+    let client = context.client().await?;
     let request = TxnRequest { compare, success, failure };
     let response = context.within_timeout(client.txn(request)).await?;
     context.show(&Output::Txn(response))
@@ -265,10 +266,7 @@ mod tests {
                 r#"mod("key1" > "0""#,
                 r#"malformed comparison: mod("key1" > "0"; got mod("key1")  """#,
             ),
-            (
-                r#"mod(key1) > "0""#,
-                r#"malformed comparison: mod(key1) > "0"; got mod("")  """#,
-            ),
+            (r#"mod(key1) > "0""#, r#"malformed comparison: mod(key1) > "0"; got mod("")  """#),
             (
                 r#"mod("key1") >"0""#,
                 r#"malformed comparison: mod("key1") >"0"; got mod("key1") >"0" """#,
@@ -285,10 +283,7 @@ mod tests {
                 r#"mod ("key1") > "0""#,
                 r#"malformed comparison: mod ("key1") > "0" (unknown target mod )"#,
             ),
-            (
-                r#"mod("key1") > "abc""#,
-                r#"invalid txn compare request: mod("key1") > "abc""#,
-            ),
+            (r#"mod("key1") > "abc""#, r#"invalid txn compare request: mod("key1") > "abc""#),
             (
                 r#"mod("key1") >= "0""#,
                 r#"malformed comparison: mod("key1") >= "0" (unknown operator >=)"#,
