@@ -63,8 +63,8 @@ macro_rules! unary {
     };
 }
 
-/// A method with a stream, written as a function of context and call.
-macro_rules! streaming {
+/// A method of any kind, written as a function of context and call.
+macro_rules! method {
     ($service:literal $name:literal $kind:literal $function:ident) => {
         $crate::rpc::Method {
             service: $service,
@@ -75,10 +75,17 @@ macro_rules! streaming {
         }
     };
 }
-use {streaming, unary};
+use {method, unary};
 
 const SERVICES: [&[Method]; 5] =
     [&kv::METHODS, &watch::METHODS, &lease::METHODS, &cluster::METHODS, &maintenance::METHODS];
+
+/// What a learner answers (ETCD.md W-07); of ranges only the serializable ones.
+const LEARNERS_SERVE: [&str; 3] = [
+    "/etcdserverpb.KV/Range",
+    "/etcdserverpb.Maintenance/Status",
+    "/etcdserverpb.Maintenance/Snapshot",
+];
 
 /// All methods by path, and what was counted for each.
 pub(crate) struct Router {
@@ -107,7 +114,11 @@ impl Router {
             return Err((call, unknown_method(path, known)));
         };
         let call = call.counted(counters.clone());
-        if requires_leader(&call) && !self.outlook.borrow().has_leader {
+        let outlook = *self.outlook.borrow();
+        if outlook.is_learner && !LEARNERS_SERVE.contains(&method.path) {
+            return Err((call, Error::NotSupportedForLearner.into()));
+        }
+        if requires_leader(&call) && !outlook.has_leader {
             return Err((call, Error::NoLeader.into()));
         }
         let context = Context { member: self.member.clone(), outlook: self.outlook.clone() };
@@ -138,12 +149,8 @@ impl Context {
         pending().await
     }
 
-    /// Refuses what a learner does not serve (ETCD.md W-07).
-    fn check_not_learner(&self) -> Result<(), Status> {
-        if self.outlook.borrow().is_learner {
-            return Err(Error::NotSupportedForLearner.into());
-        }
-        Ok(())
+    fn is_learner(&self) -> bool {
+        self.outlook.borrow().is_learner
     }
 }
 
