@@ -14,8 +14,7 @@ use super::{Context, Method, method, requires_leader};
 use crate::front::call::{Call, Requests, Responses, Status};
 use crate::platform::Native;
 
-pub(super) const METHODS: [Method; 1] =
-    [method!("etcdserverpb.Watch" "Watch" "bidi_stream" watch)];
+pub(super) const METHODS: [Method; 1] = [method!("etcdserverpb.Watch" "Watch" "bidi_stream" watch)];
 
 /// Responses sent before other streams of the connection get their turn (WATCH-21).
 const BURST: usize = 64;
