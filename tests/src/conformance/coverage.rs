@@ -229,6 +229,7 @@ fn operation_name(operation: &Operation) -> &'static str {
         Operation::WatchProgress { .. } => "watch progress",
         Operation::WatchReset { .. } => "watch reset",
         Operation::Settle => "watch settle",
+        Operation::AwaitAbsence(_) => "wait for expiry",
     }
 }
 

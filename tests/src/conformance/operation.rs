@@ -1,5 +1,6 @@
 //! What is sent to both servers, and what comes back.
 
+use bytes::Bytes;
 use coracle_core::api::etcdserverpb::*;
 use coracle_core::api::mvccpb::Event;
 
@@ -47,6 +48,8 @@ pub enum Operation {
     WatchReset {
         stream: usize,
     },
+    /// Reads the key until it is gone, and answers the last read: for leases that expire.
+    AwaitAbsence(Bytes),
     /// Waits until every watcher has received every event due to it, and compares them.
     Settle,
 }

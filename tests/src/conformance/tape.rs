@@ -136,9 +136,7 @@ impl Tape {
         if received.events.is_empty() {
             bail!("a watcher from revision {revision} received no event of it");
         }
-        server
-            .execute(&Operation::WatchCancel { stream: TAPE_STREAM, watch_id: PROBE_ID })
-            .await?;
+        server.execute(&Operation::WatchCancel { stream: TAPE_STREAM, watch_id: PROBE_ID }).await?;
         Ok(())
     }
 

@@ -79,9 +79,13 @@ impl Generator {
     pub fn new(seed: u64) -> Generator {
         let mut keys: Vec<Bytes> = SPECIAL_KEYS.iter().map(|key| Bytes::from_static(key)).collect();
         keys.extend((0..PLAIN_KEYS).map(|number| Bytes::from(format!("k{number:02}"))));
-        Generator { dice: Dice::new(seed), keys, queue: VecDeque::new(),
+        Generator {
+            dice: Dice::new(seed),
+            keys,
+            queue: VecDeque::new(),
             attach_chosen_ids: !hashes_comparable(seed),
-            free_operations: 0 }
+            free_operations: 0,
+        }
     }
 
     /// The next operation of a sequence that has led to `model`.
