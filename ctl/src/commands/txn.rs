@@ -66,7 +66,7 @@ async fn txn(context: &Context<'_>) -> Result<(), Failure> {
 async fn operations(environment: &dyn Environment) -> Result<Vec<RequestOp>, Failure> {
     let mut operations = Vec::new();
     while let Some(line) = line(environment).await? {
-        let request = parse_operation(&line, environment).await?;
+        let request = parse_operation(&line).await?;
         operations.push(RequestOp { request: Some(request) });
     }
     Ok(operations)
@@ -163,10 +163,7 @@ static OPERATIONS: Command = Command {
 };
 
 /// Parses one operation.
-async fn parse_operation(
-    line: &[u8],
-    environment: &dyn Environment,
-) -> Result<request_op::Request, Failure> {
+async fn parse_operation(line: &[u8]) -> Result<request_op::Request, Failure> {
     let shown = String::from_utf8_lossy(line);
     let words = split_words(line)?;
     let [name, words @ ..] = words.as_slice() else {
@@ -179,7 +176,7 @@ async fn parse_operation(
     let command = OPERATIONS.subcommand(name).ok_or_else(unknown)?;
     let parsed = Parsed::parse(&[command.flags], words).map_err(|_| unknown())?;
     Ok(match command.name {
-        "put" => request_op::Request::RequestPut(put::request(&parsed, environment).await?),
+        "put" => request_op::Request::RequestPut(put::request(&parsed, None).await?),
         "get" => request_op::Request::RequestRange(get::request(&parsed)?),
         _ => request_op::Request::RequestDeleteRange(del::request(&parsed)?),
     })

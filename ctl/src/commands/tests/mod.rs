@@ -169,6 +169,7 @@ fn ctl_02_mistakes_in_transactions_have_their_exit_codes() {
         ("\nwatch foo\n", 3, "invalid txn request: watch foo"),
         ("\nget a --bogus\n", 3, "invalid txn request: get a --bogus"),
         ("\nget a -w json\n", 3, "invalid txn request: get a -w json"),
+        ("\nput a\n\n\n", 128, "put command needs 1 argument and input from stdin or 2 arguments"),
         ("\nget a --order foo\n", 4, "bad sort order foo"),
         (
             "\nput a b --lease zz\n",
