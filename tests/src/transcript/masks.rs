@@ -43,6 +43,7 @@ pub(super) struct Masks {
     ids: Vec<u64>,
     patterns: Vec<(Regex, &'static str)>,
     id: Regex,
+    padding: Regex,
 }
 
 impl Masks {
@@ -55,7 +56,8 @@ impl Masks {
             .collect::<anyhow::Result<_>>()?;
         // Ids are 64 random bits: shorter than twelve hexadecimal digits is a matter of luck.
         let id = Regex::new(r"\b([0-9a-f]{12,16}|\d{12,20})\b")?;
-        Ok(Masks { known, ids: Vec::new(), patterns, id })
+        let padding = Regex::new(r" +(<id\d)")?;
+        Ok(Masks { known, ids: Vec::new(), patterns, id, padding })
     }
 
     /// Masks the lines of one output.
@@ -117,7 +119,9 @@ impl Masks {
                 false => format!("<id{}>", index + 1),
             }
         };
-        self.id.replace_all(line, mask).into_owned()
+        let masked = self.id.replace_all(line, mask).into_owned();
+        // Some outputs pad an id to sixteen digits.
+        self.padding.replace_all(&masked, " $1").into_owned()
     }
 }
 
