@@ -1,1 +1,168 @@
-fn main(){}
+//! The `coracle` command: `serve`, `ctl`, or either by the name `etcd` or `etcdctl`.
+
+use std::env;
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use coracle_core::node::StopReason;
+use coracle_server::config::{self, Config, Parsed};
+use coracle_server::{VERSION, ctl_client, logging, server::Server};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+fn main() -> ExitCode {
+    let mut arguments = env::args();
+    let program = arguments.next().unwrap_or_default();
+    let mut arguments: Vec<String> = arguments.collect();
+    let name = Path::new(&program).file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    match name {
+        "etcd" => return serve(&arguments),
+        "etcdctl" => return ctl_client::run(arguments),
+        _ => {}
+    }
+    match arguments.first().map(String::as_str) {
+        Some("serve") => serve(&arguments[1..]),
+        Some("ctl") => ctl_client::run(arguments.split_off(1)),
+        // `coracle --version`, `coracle --help`, and flags without `serve`.
+        Some(flag) if flag.starts_with('-') => serve(&arguments),
+        None => serve(&["--help".to_owned()]),
+        Some(other) => {
+            complain(&format!("unknown command {other:?}: try 'serve', 'ctl' or '--help'"));
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn serve(arguments: &[String]) -> ExitCode {
+    // A variable that is not UTF-8 is none of ours.
+    let environment: Vec<_> = env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let config = match config::parse(arguments, &environment) {
+        Ok(Parsed::Serve(config)) => *config,
+        Ok(Parsed::Help(text)) => return print(&text),
+        Ok(Parsed::Version) => return print(&version()),
+        Err(error) => {
+            complain(&error.message);
+            return ExitCode::from(error.exit_status);
+        }
+    };
+    logging::start(config.log);
+    match run(config) {
+        Ok(code) => code,
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "the server failed");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Serves until a signal, or until the node stops.
+fn run(config: Config) -> Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (server, ended) = runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).context("cannot watch signals")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch signals")?;
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        tracing::info!(
+            name = config.node.name,
+            data_dir = %config.data_dir.display(),
+            etcd_version = VERSION,
+            "starting a member"
+        );
+        // A start may wait for a cluster to join; a signal ends the wait.
+        let server = tokio::select! {
+            started = Server::start(config) => started?,
+            signal = first(&mut terminate, &mut interrupt) => return Ok((None, End::Signal(signal))),
+        };
+        notify_supervisor();
+        let ended = tokio::select! {
+            reason = server.stopped() => End::Node(reason),
+            signal = first(&mut terminate, &mut interrupt) => End::Signal(signal),
+        };
+        anyhow::Ok((Some(server), ended))
+    })?;
+    if let End::Node(StopReason::Fatal(reason)) = ended {
+        // Its storage cannot be trusted any more: not one more answer.
+        tracing::error!(reason, "the member must stop");
+        std::process::exit(1);
+    }
+    if let End::Signal(signal) = &ended {
+        tracing::info!(signal = signal.as_raw_value(), "received signal; shutting down");
+    }
+    if let Some(server) = server {
+        runtime.block_on(server.stop());
+    }
+    match ended {
+        End::Signal(signal) => Ok(die_of(signal)),
+        End::Node(reason) => {
+            tracing::info!(?reason, "the member has stopped");
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+enum End {
+    Signal(SignalKind),
+    Node(StopReason),
+}
+
+async fn first(terminate: &mut Signal, interrupt: &mut Signal) -> SignalKind {
+    tokio::select! {
+        _ = terminate.recv() => SignalKind::terminate(),
+        _ = interrupt.recv() => SignalKind::interrupt(),
+    }
+}
+
+/// Ends the process by the signal that it was sent, so that its parent sees what happened
+/// (status 143 or 130). The first process of a container cannot die of a signal: it ends well.
+fn die_of(signal: SignalKind) -> ExitCode {
+    if std::process::id() == 1 {
+        return ExitCode::SUCCESS;
+    }
+    let number = signal.as_raw_value();
+    // SAFETY: both calls take plain numbers, and no other thread handles signals at this point.
+    unsafe {
+        libc::signal(number, libc::SIG_DFL);
+        libc::raise(number);
+    }
+    ExitCode::from(128_u8.saturating_add(u8::try_from(number).unwrap_or(0)))
+}
+
+/// Tells systemd, if it asked to be told, that the server is up (sd_notify(3)).
+fn notify_supervisor() {
+    let Some(path) = env::var_os("NOTIFY_SOCKET") else { return };
+    let sent = std::os::unix::net::UnixDatagram::unbound()
+        .and_then(|socket| socket.send_to(b"READY=1", path));
+    if let Err(error) = sent {
+        tracing::warn!(%error, "cannot notify the service manager");
+    }
+}
+
+/// The lines of `etcd --version`, which scripts read.
+fn version() -> String {
+    let architecture = match env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    format!(
+        "etcd Version: {VERSION}\nGit SHA: coracle-{}\nGo Version: none (Rust)\nGo OS/Arch: {}/{architecture}\n",
+        env!("CARGO_PKG_VERSION"),
+        env::consts::OS
+    )
+}
+
+fn print(text: &str) -> ExitCode {
+    // A reader that left, such as `head`, has what it wanted.
+    _ = std::io::stdout().write_all(text.as_bytes());
+    ExitCode::SUCCESS
+}
+
+fn complain(text: &str) {
+    // There is no other place to complain to.
+    _ = writeln!(std::io::stderr(), "{text}\nSee 'coracle --help'.");
+}

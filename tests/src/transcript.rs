@@ -1,1 +1,173 @@
+//! Recorded `etcdctl` sessions: a scenario's commands and what etcd makes `etcdctl` print.
+//!
+//! A transcript in `tests/transcripts/` is its own script: whoever replays it runs the commands
+//! against a fresh cluster, writes down the outputs in the same form, and compares the texts.
+//!
+//! ```text
+//! # A put is read back.
+//! $ put a 1
+//!   OK
+//! $ txn                          input lines follow, each after `<`
+//! < mod("a") > "0"
+//!   SUCCESS
+//! ```
+//!
+//! | line | meaning |
+//! |---|---|
+//! | `# …` | the scenario, for the reader |
+//! | `cluster 3` | members of the cluster (first line; 1 otherwise) |
+//! | `$ …` | an etcdctl command, to all members |
+//! | `3.5 $ …` | the same, with this `etcdctl` only: the other one does not know it |
+//! | `sort $ …` | the same, lines sorted: their order depends on random ids |
+//! | `until-empty $ …` | repeated until it prints nothing, within a minute |
+//! | `watch w …` | starts `etcdctl watch …` in the background, under the name w |
+//! | `show w 4` | waits for 4 lines of w, prints them and ends w |
+//! | `restart 1` | stops member 1 in order and starts it again |
+//! | `[etcdctl 3.4]` | what follows is this release's output; without it, both print the same |
+//!
+//! `<client1>`, `<peer1>`, `<tmp>` and ids such as `<id1>` stand for what differs in every run, in
+//! outputs and in commands; `<leader>` is the leader's client address, `<follower>` the id of
+//! another member. What etcd and Coracle may print differently (terms, sizes, releases, times) is
+//! masked by the rules of [`masks`].
 
+mod masks;
+mod session;
+
+use std::fmt::Write as _;
+
+use anyhow::{Result, bail};
+
+use crate::cluster::Kind;
+use crate::programs::EtcdctlRelease;
+use session::Session;
+
+/// One step: what is to be done, in the transcript's own words.
+#[derive(Clone, Debug, PartialEq)]
+struct Step {
+    /// Comment and blank lines before it.
+    preamble: Vec<String>,
+    /// The line itself.
+    line: String,
+    /// Input lines of the command.
+    input: Vec<String>,
+}
+
+impl Step {
+    /// What an `etcdctl` of `release` does in this step, if anything.
+    fn line_for(&self, release: EtcdctlRelease) -> Option<&str> {
+        match self.line.split_once(" $ ") {
+            Some((only, _)) if EtcdctlRelease::ALL.iter().any(|one| one.name() == only) => {
+                (only == release.name()).then(|| &self.line[only.len() + 1..])
+            }
+            _ => Some(&self.line),
+        }
+    }
+}
+
+/// The steps of a transcript, outputs dropped.
+fn parse(text: &str) -> Result<Vec<Step>> {
+    let mut steps: Vec<Step> = Vec::new();
+    let mut preamble = Vec::new();
+    for line in text.lines() {
+        if line.starts_with('#') {
+            preamble.push(line.to_string());
+        } else if let Some(input) = line.strip_prefix('<') {
+            let Some(step) = steps.last_mut() else { bail!("input before a command: {line}") };
+            step.input.push(input.strip_prefix(' ').unwrap_or(input).to_string());
+        } else if line.is_empty() || line.starts_with([' ', '[']) {
+            // An output of the recorded run.
+        } else {
+            let preamble = std::mem::take(&mut preamble);
+            steps.push(Step { preamble, line: line.to_string(), input: Vec::new() });
+        }
+    }
+    Ok(steps)
+}
+
+/// Plays the transcript `text` against fresh clusters of `kind`, once with each `etcdctl`, and
+/// returns it with the outputs of this run.
+///
+/// # Errors
+/// If a program is missing, a cluster does not start, or a step is not understood.
+pub fn play(kind: Kind, text: &str) -> Result<String> {
+    let steps = parse(text)?;
+    let size = match steps.first().and_then(|step| step.line.strip_prefix("cluster ")) {
+        Some(size) => size.trim().parse()?,
+        None => 1,
+    };
+    let mut outputs = Vec::new();
+    for release in EtcdctlRelease::ALL {
+        let mut session = Session::start(kind, size, release)?;
+        let mut of_release = Vec::new();
+        for step in &steps {
+            of_release.push(match step.line_for(release) {
+                Some(line) => Some(session.run(line, &step.input)?),
+                None => None,
+            });
+        }
+        outputs.push(of_release);
+    }
+    Ok(write(&steps, &outputs))
+}
+
+/// The transcript of `steps`, with the outputs of each release (none where it skips a step).
+fn write(steps: &[Step], outputs: &[Vec<Option<Vec<String>>>]) -> String {
+    let mut text = String::new();
+    for (index, step) in steps.iter().enumerate() {
+        // A comment opens a paragraph.
+        if index > 0 && !step.preamble.is_empty() {
+            text.push('\n');
+        }
+        for line in &step.preamble {
+            let _ = writeln!(text, "{line}");
+        }
+        let _ = writeln!(text, "{}", step.line);
+        for line in &step.input {
+            let _ = writeln!(text, "{}", format!("< {line}").trim_end());
+        }
+        let of_step: Vec<(EtcdctlRelease, &Vec<String>)> = EtcdctlRelease::ALL
+            .into_iter()
+            .zip(outputs)
+            .filter_map(|(release, outputs)| Some((release, outputs[index].as_ref()?)))
+            .collect();
+        let alike = of_step.windows(2).all(|pair| pair[0].1 == pair[1].1);
+        for (position, (release, lines)) in of_step.into_iter().enumerate() {
+            if !alike {
+                let _ = writeln!(text, "[etcdctl {}]", release.name());
+            }
+            if !alike || position == 0 {
+                write_lines(&mut text, lines);
+            }
+        }
+    }
+    text
+}
+
+fn write_lines(text: &mut String, lines: &[String]) {
+    for line in lines {
+        let _ = writeln!(text, "{}", format!("  {line}").trim_end());
+    }
+}
+
+/// The lines in which two texts differ, each with its number, for a failing test's message.
+pub fn differences(expected: &str, actual: &str) -> String {
+    let expected: Vec<&str> = expected.lines().collect();
+    let actual: Vec<&str> = actual.lines().collect();
+    // What is equal at both ends is left out; scripts are short enough for the rest.
+    let same = |pair: &(&&str, &&str)| pair.0 == pair.1;
+    let head = expected.iter().zip(&actual).take_while(same).count();
+    let left = expected.len().min(actual.len()) - head;
+    let tail = expected.iter().rev().zip(actual.iter().rev()).take(left).take_while(same).count();
+    let mut text = String::new();
+    let context = head.saturating_sub(3);
+    for line in &expected[context..head] {
+        let _ = writeln!(text, "      {line}");
+    }
+    for (number, line) in expected.iter().enumerate().take(expected.len() - tail).skip(head) {
+        let _ = writeln!(text, "-{:>4} {line}", number + 1);
+    }
+    for (number, line) in actual.iter().enumerate().take(actual.len() - tail).skip(head) {
+        let _ = writeln!(text, "+{:>4} {line}", number + 1);
+    }
+    text
+}

@@ -53,7 +53,13 @@ fn seeds(count: usize) -> Vec<u64> {
 }
 
 #[test]
-fn same_answers_as_etcd() -> Result<()> {
+fn same_answers_as_etcd() {
+    if let Err(error) = compare() {
+        panic!("{error:#}");
+    }
+}
+
+fn compare() -> Result<()> {
     let long = number("CORACLE_LONG")?.is_some_and(|value| value > 0);
     let operations = number("CORACLE_OPS")?.map_or(OPERATIONS, |count| count as usize);
     let seeds = match number("CORACLE_SEED")? {
@@ -96,9 +102,11 @@ fn run_all(seeds: &[u64], operations: usize) -> Result<Coverage> {
 }
 
 fn ensure_everything_met(coverage: &Coverage) -> Result<()> {
-    let rare: Vec<String> = [&coverage.options, &coverage.errors]
+    let rare: Vec<String> = [&coverage.operations, &coverage.options, &coverage.errors]
         .into_iter()
         .flatten()
+        // A defragmentation stops the world, a reset drops watchers: few of them do.
+        .filter(|(name, _)| !["Defragment", "watch reset"].contains(&name.as_str()))
         .filter(|(_, count)| **count < LONG_MINIMUM)
         .map(|(name, count)| format!("{name}: {count}"))
         .collect();

@@ -45,6 +45,7 @@ use crate::error::Fatal;
 use crate::lease::Lessor;
 use crate::mvcc::Store;
 use crate::platform::{Platform, Transport};
+use crate::raft::log::{LogHost, LogMetrics, LogOptions};
 use crate::raft::{
     Consensus, ConsensusOptions, LogStore, NetworkFactory, StateMachine, StateMachineShared,
 };
@@ -53,7 +54,7 @@ use crate::watch::Hub;
 
 /// A running member.
 pub struct Node<P: Platform> {
-    platform: P,
+    platform: Arc<P>,
     config: NodeConfig,
     member_id: u64,
     cluster_id: u64,
@@ -65,7 +66,7 @@ pub struct Node<P: Platform> {
     hub: Arc<Hub>,
     transport: Arc<dyn Transport>,
     consensus: Consensus<P::Runtime>,
-    log_metrics: crate::raft::log::LogMetrics,
+    log: LogStore<P::Runtime>,
     shared: Arc<StateMachineShared>,
     leadership: Leadership,
     read_index: ReadIndexQueue,
@@ -90,6 +91,7 @@ struct Counters {
 impl<P: Platform> Node<P> {
     /// Opens the member's data, or makes it, and starts its Raft group and tasks.
     pub async fn start(config: NodeConfig, platform: P) -> Result<Arc<Node<P>>, StartError> {
+        let platform = Arc::new(platform);
         let stop = Arc::new(StopSignal::default());
         let options = BackendOptions {
             cache_bytes: config.backend_cache_bytes,
@@ -97,7 +99,7 @@ impl<P: Platform> Node<P> {
         };
         let backend = Arc::new(Backend::open(platform.disk(), options)?);
         let members = Arc::new(Members::open(backend.clone())?);
-        let start = bootstrap::bootstrap(&config, &platform, &backend, &members).await?;
+        let start = bootstrap::bootstrap(&config, &*platform, &backend, &members).await?;
         let applier = Arc::new(Applier::open(
             backend.clone(),
             members.clone(),
@@ -109,12 +111,14 @@ impl<P: Platform> Node<P> {
             worker: platform.worker("backend"),
             on_fatal: fatal_handler(&stop),
         });
-        let log = LogStore::open(
-            platform.disk(),
-            platform.worker("wal"),
-            shared.on_fatal.clone(),
-        )?;
-        let log_metrics = log.metrics();
+        let clock = platform.clone();
+        let log_host = LogHost {
+            disk: platform.disk(),
+            worker: platform.worker("wal"),
+            clock: Arc::new(move || clock.monotonic()),
+            on_fatal: shared.on_fatal.clone(),
+        };
+        let log = LogStore::open(log_host, LogOptions::default())?;
         let network = NetworkFactory {
             members: members.clone(),
             transport: platform.transport(),
@@ -126,7 +130,7 @@ impl<P: Platform> Node<P> {
             start.identity.member_id,
             &consensus_options(&config),
             network,
-            log,
+            log.clone(),
             state_machine,
         )
         .await
@@ -154,7 +158,7 @@ impl<P: Platform> Node<P> {
             members,
             backend,
             consensus,
-            log_metrics,
+            log,
             shared,
             read_index,
             reconcile,
@@ -195,7 +199,7 @@ impl<P: Platform> Node<P> {
         let role = self.leadership.role();
         let status = self.consensus.status();
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let log = self.log_metrics.read();
+        let log = self.log.metrics();
         let watches = self.hub.stats();
         NodeInfo {
             member_id: self.member_id,
@@ -224,8 +228,8 @@ impl<P: Platform> Node<P> {
             deletes: count(&self.counters.deletes),
             txns: count(&self.counters.txns),
             slow_applies: 0,
-            wal_fsync: log.fsync,
-            wal_bytes_written: log.bytes_written,
+            wal_fsync: fsync_histogram(&log),
+            wal_bytes_written: log.written_bytes,
             backend_commit: Histogram::default(),
         }
     }
@@ -250,7 +254,11 @@ impl<P: Platform> Node<P> {
             let _ = P::Runtime::timeout(limit, handed_over).await;
         }
         self.stop.stop(StopReason::Shutdown);
+        self.hub.close();
         self.consensus.shutdown().await;
+        if let Err(error) = self.log.flush().await {
+            tracing::error!(%error, "the log could not be flushed");
+        }
         let backend = self.backend.clone();
         let flushed =
             crate::raft::snapshot::on_worker(&self.shared.worker, move || backend.flush()).await;
@@ -275,6 +283,18 @@ impl<P: Platform> Node<P> {
     fn take_reconcile_receiver(&self) -> Option<mpsc::Receiver<()>> {
         self.reconcile_receiver.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
+}
+
+fn fsync_histogram(log: &LogMetrics) -> Histogram {
+    let mut seen = 0;
+    let mut bound = 0.001;
+    let mut buckets = Vec::with_capacity(log.fsync_buckets.len());
+    for count in log.fsync_buckets {
+        seen += count;
+        buckets.push((bound, seen));
+        bound *= 2.0;
+    }
+    Histogram { buckets, count: log.fsyncs, sum: log.fsync_time }
 }
 
 fn consensus_options(config: &NodeConfig) -> ConsensusOptions {

@@ -7,6 +7,11 @@ use coracle_core::api::etcdserverpb::*;
 
 use super::operation::{Answer, Operation};
 
+/// The least TTL under the sequences' election timeout, in seconds.
+const LEAST_TTL: i64 = 3;
+/// Transactions of more operations test the limit, and are not counted by option.
+const MANY_OPERATIONS: usize = 50;
+
 /// Counts over one or more sequences.
 #[derive(Clone, Debug, Default)]
 pub struct Coverage {
@@ -95,7 +100,7 @@ impl Coverage {
             Operation::LeaseGrant(request) => {
                 self.option("grant.id chosen by the server", request.id == 0);
                 self.option("grant.negative id", request.id < 0);
-                self.option("grant.TTL below the minimum", request.ttl < 8);
+                self.option("grant.TTL below the minimum", request.ttl < LEAST_TTL);
             }
             Operation::LeaseTimeToLive(request) => self.option("timetolive.keys", request.keys),
             Operation::WatchCreate { request, .. } => self.watch(request),
@@ -147,6 +152,10 @@ impl Coverage {
     }
 
     fn txn(&mut self, request: &TxnRequest) {
+        let sizes = [request.compare.len(), request.success.len(), request.failure.len()];
+        if sizes.into_iter().any(|size| size > MANY_OPERATIONS) {
+            return;
+        }
         for compare in &request.compare {
             self.compare(compare);
         }
@@ -247,11 +256,8 @@ impl fmt::Display for Coverage {
             self.hashes.0,
             self.hashes.1
         )?;
-        let tables = [
-            ("operations", &self.operations),
-            ("options", &self.options),
-            ("errors", &self.errors),
-        ];
+        let tables =
+            [("operations", &self.operations), ("options", &self.options), ("errors", &self.errors)];
         for (title, counts) in tables {
             writeln!(f, "  {title}")?;
             for (name, count) in counts {

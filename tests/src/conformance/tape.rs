@@ -23,10 +23,15 @@ const TAPE_STREAM: usize = STREAMS;
 /// The tape's watch id: the first that a server picks.
 const TAPE_ID: i64 = 0;
 
+/// The watch id of the probe (see [`Tape::probe`]).
+const PROBE_ID: i64 = 1_000_000;
+
 /// See the module.
 pub struct Tape {
     entries: Vec<Entry>,
     watchers: Vec<Watcher>,
+    /// Some watcher started in the past since the last settling.
+    catching_up: bool,
 }
 
 struct Entry {
@@ -53,7 +58,7 @@ struct Watcher {
 impl Tape {
     /// A blank tape.
     pub fn new() -> Tape {
-        Tape { entries: Vec::new(), watchers: Vec::new() }
+        Tape { entries: Vec::new(), watchers: Vec::new(), catching_up: false }
     }
 
     /// Puts the tape's watcher on both servers.
@@ -87,6 +92,7 @@ impl Tape {
                     0 => model.revision + 1,
                     start => start,
                 };
+                self.catching_up |= from <= model.revision;
                 let at_compaction = model.compacted > 0 && from == model.compacted;
                 self.watchers.push(Watcher {
                     stream: *stream,
@@ -109,14 +115,47 @@ impl Tape {
         }
     }
 
-    /// Waits until both servers have delivered everything up to `revision`, and returns what
+    /// Waits until every watcher created so far has caught up, also those that are owed nothing.
+    ///
+    /// etcd brings all watchers that start in the past up to date in one round, every 100 ms, and
+    /// a compaction before that round would cancel them. Once one more of them, whose event is
+    /// known to exist, has been served, so have the others.
+    async fn probe(server: &mut Server, revision: i64) -> Result<()> {
+        let probe = Operation::WatchCreate {
+            stream: TAPE_STREAM,
+            request: WatchCreateRequest {
+                key: Bytes::from_static(b"\0"),
+                range_end: Bytes::from_static(b"\0"),
+                start_revision: revision,
+                watch_id: PROBE_ID,
+                ..Default::default()
+            },
+        };
+        server.execute(&probe).await?;
+        let received = take(server, TAPE_STREAM, PROBE_ID, Due::Through(revision)).await?;
+        if received.events.is_empty() {
+            bail!("a watcher from revision {revision} received no event of it");
+        }
+        server
+            .execute(&Operation::WatchCancel { stream: TAPE_STREAM, watch_id: PROBE_ID })
+            .await?;
+        Ok(())
+    }
+
+    /// Waits until both servers have delivered everything up to the model's revision, and returns what
     /// their watchers received since the last time.
     pub async fn settle(
         &mut self,
         reference: &mut Server,
         subject: &mut Server,
-        revision: i64,
+        model: &Model,
     ) -> Result<(Answer, Answer)> {
+        let revision = model.revision;
+        if std::mem::take(&mut self.catching_up) && revision > model.compacted.max(1) {
+            for server in [&mut *reference, &mut *subject] {
+                Tape::probe(server, revision).await?;
+            }
+        }
         let last = self.entries.last().map_or(1, |entry| entry.revision);
         let due = if revision > last { Due::Through(revision) } else { Due::Events(0) };
         let mut expected = vec![take(reference, TAPE_STREAM, TAPE_ID, due).await?];
@@ -170,7 +209,8 @@ impl Watcher {
     fn is_owed(&self, entry: &Entry) -> bool {
         let filtered = self.request.filters.contains(&i32::from(entry.deletion));
         let ignored = entry.deletion && self.ignored_deletions == Some(entry.revision);
-        let watched = ranges::contains(&self.request.key, &self.request.range_end, &entry.key);
+        let watched =
+            ranges::contains(&self.request.key, &self.request.range_end, &entry.key);
         watched && entry.revision >= self.from && !filtered && !ignored
     }
 }

@@ -39,7 +39,7 @@ fn watch_02_a_watcher_is_on_a_key_an_interval_a_tail_or_all_keys() {
     for response in client.drain() {
         let kv = response.events[0].kv.as_ref().unwrap();
         let watcher = usize::try_from(response.watch_id).unwrap();
-        seen[watcher] += &String::from_utf8(kv.value.to_vec()).unwrap();
+        seen[watcher] += std::str::from_utf8(&kv.value).unwrap();
     }
     assert_eq!(seen, ["2", "23", "234", "1234", "123"]);
 }

@@ -14,7 +14,7 @@ impl Generator {
     /// A start and an end, in any of etcd's conventions.
     pub(super) fn bounds(&mut self) -> (Bytes, Bytes) {
         let start = self.key();
-        match self.dice.weighted(&[35, 25, 10, 12, 8, 10]) {
+        match self.dice.weighted(&[35, 22, 17, 12, 9, 10]) {
             0 => (start, Bytes::new()),
             1 => {
                 let end = self.key();
@@ -86,7 +86,7 @@ impl Generator {
         if self.dice.percent(30) {
             request.lease = self.lease_id(model);
         }
-        match self.dice.weighted(&[700, 60, 60, 30, 50, 50, 50, 50, 8, 8]) {
+        match self.dice.weighted(&[500, 60, 60, 40, 60, 60, 50, 50, 65, 65]) {
             0 => {}
             1 => {
                 request.key = self.existing_key(model);
@@ -123,7 +123,7 @@ impl Generator {
 
     pub(super) fn delete_range(&mut self) -> DeleteRangeRequest {
         let (mut key, range_end) = self.bounds();
-        if self.dice.percent(4) {
+        if self.dice.percent(6) {
             key = Bytes::new();
         }
         DeleteRangeRequest { key, range_end, prev_kv: self.dice.percent(40) }

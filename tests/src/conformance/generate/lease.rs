@@ -1,10 +1,11 @@
 //! Lease requests. TTLs are long, so that no lease expires while its sequence runs; a short one
 //! is revoked by the operations that follow.
 
+use super::super::leases::FIRST_NAME;
 use super::*;
 
 /// Ids that the generator picks itself. Negative ones are legal.
-const OWN_IDS: [i64; 10] = [1, 2, 3, 4, 5, 6, -1, -7, 0x7fff_ffff, i64::MIN];
+const OWN_IDS: [i64; 11] = [1, 2, 3, 4, 5, 6, -1, -7, -8, 0x7fff_ffff, i64::MIN];
 /// Ids that are never granted.
 const MISSING_IDS: [i64; 3] = [99, -99, 0x00ff_ffff_ffff_ffff];
 /// Leases above which one is rather revoked than granted.
@@ -19,7 +20,8 @@ impl Generator {
             return 0;
         }
         let index = self.dice.below(model.leases.len());
-        model.leases.iter().nth(index).copied().unwrap_or_default()
+        let id = model.leases.iter().nth(index).copied().unwrap_or_default();
+        if id >= FIRST_NAME && !self.attach_chosen_ids { 0 } else { id }
     }
 
     pub(super) fn missing_lease_id(&mut self) -> i64 {
@@ -35,11 +37,11 @@ impl Generator {
     }
 
     pub(super) fn lease_grant(&mut self, model: &Model) -> LeaseGrantRequest {
-        let mut id = if self.dice.percent(40) { 0 } else { *self.dice.pick(&OWN_IDS) };
-        if self.dice.percent(30) && model.leases.contains(&id) {
-            id = 0;
+        let mut id = if self.dice.percent(35) { 0 } else { *self.dice.pick(&OWN_IDS) };
+        if self.dice.percent(35) && model.leases.contains(&id) {
+            id = -self.dice.between(10, 10_000);
         }
-        let ttl = match self.dice.weighted(&[80, 14, 6]) {
+        let ttl = match self.dice.weighted(&[65, 29, 6]) {
             0 => self.dice.between(600, 100_000),
             1 => MAX_TTL + self.dice.between(1, 5),
             _ => MAX_TTL,
@@ -49,7 +51,7 @@ impl Generator {
 
     pub(super) fn lease(&mut self, model: &Model) -> Operation {
         let revoke = if model.leases.len() > PLENTY { 50 } else { 12 };
-        match self.dice.weighted(&[34, revoke, 16, 16, 8, 6]) {
+        match self.dice.weighted(&[40, revoke, 14, 18, 4, 12]) {
             0 => Operation::LeaseGrant(self.lease_grant(model)),
             1 => Operation::LeaseRevoke(LeaseRevokeRequest { id: self.some_lease_id(model) }),
             2 => Operation::LeaseKeepAlive(LeaseKeepAliveRequest { id: self.some_lease_id(model) }),

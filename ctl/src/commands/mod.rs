@@ -1,0 +1,374 @@
+//! The commands: the tree of them, what each is given, and how one fails.
+//!
+//! A command is an async function over a [`Context`]. It checks its arguments first (exit code
+//! 128), then connects, makes its requests, and shows what came back. That order is visible from
+//! outside and kept: a mistake in the arguments is told even if no member can be reached.
+
+mod alarm;
+mod compaction;
+mod defrag;
+mod del;
+mod endpoint;
+mod get;
+mod lease;
+mod member;
+mod move_leader;
+mod put;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+mod txn;
+mod version;
+mod watch;
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use futures_util::future::{Either, LocalBoxFuture, select};
+
+use crate::args::{Command, Parsed};
+use crate::client::{Client, Reply, RpcError};
+use crate::environment::{Connection, Environment, Tls};
+use crate::format::{Format, Output, Style, render};
+use crate::go::{parse_i64, parse_u64};
+
+/// The release of etcdctl whose commands these are, and of the API they speak.
+pub(crate) const VERSION: &str = "3.7.0";
+pub(crate) const API_VERSION: &str = "3.7";
+
+pub(crate) static ROOT: Command = Command {
+    name: "etcdctl",
+    usage: "",
+    short: "A simple command line client for etcd3.",
+    long: "",
+    flags: &[],
+    subcommands: &[
+        alarm::COMMAND,
+        compaction::COMMAND,
+        defrag::COMMAND,
+        del::COMMAND,
+        endpoint::COMMAND,
+        get::COMMAND,
+        Command {
+            name: "help",
+            usage: "[command]",
+            short: "Help about any command",
+            long: "Help provides help for any command in the application.\n\
+                   Simply type etcdctl help [path to command] for full details.",
+            flags: &[],
+            subcommands: &[],
+            run: None,
+        },
+        lease::COMMAND,
+        member::COMMAND,
+        move_leader::COMMAND,
+        put::COMMAND,
+        snapshot::COMMAND,
+        txn::COMMAND,
+        version::COMMAND,
+        watch::COMMAND,
+    ],
+    run: None,
+};
+
+/// A command's function.
+pub(crate) type Run = for<'a> fn(&'a Context<'a>) -> LocalBoxFuture<'a, Result<(), Failure>>;
+
+/// The exit codes of etcdctl (CTL-02).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub(crate) enum Exit {
+    Error = 1,
+    BadConnection = 2,
+    /// What was read from standard input, or a transaction, made no sense.
+    InvalidInput = 3,
+    /// An unknown value of a flag, an unknown or unsupported format.
+    BadFeature = 4,
+    /// Ended before its time by the server or by an error on the way.
+    Interrupted = 5,
+    BadArguments = 128,
+}
+
+/// Why a command ends with an exit code other than 0.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) exit: Exit,
+    /// Printed as `Error: ...`; `None` if everything has been said.
+    pub(crate) message: Option<String>,
+}
+
+impl Failure {
+    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Failure {
+        Failure { exit, message: Some(message.into()) }
+    }
+
+    pub(crate) fn arguments(message: impl Into<String>) -> Failure {
+        Failure::new(Exit::BadArguments, message)
+    }
+
+    /// A failure that has printed its reasons already.
+    pub(crate) fn silent() -> Failure {
+        Failure { exit: Exit::Error, message: None }
+    }
+}
+
+impl From<RpcError> for Failure {
+    fn from(error: RpcError) -> Failure {
+        Failure::new(Exit::Error, error.message)
+    }
+}
+
+/// gRPC status codes that the commands look at.
+pub(crate) const DEADLINE_EXCEEDED: u32 = 4;
+pub(crate) const INTERNAL: u32 = 13;
+pub(crate) const UNAVAILABLE: u32 = 14;
+
+/// Pause before a connection is tried again.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a command is given: its parsed arguments and its host.
+pub(crate) struct Context<'a> {
+    pub(crate) environment: &'a dyn Environment,
+    pub(crate) parsed: Parsed,
+}
+
+impl Context<'_> {
+    pub(crate) fn arguments(&self) -> &[Vec<u8>] {
+        &self.parsed.arguments
+    }
+
+    /// The only argument as text, or an error with `complaint` if there is not exactly one.
+    pub(crate) fn only_argument(&self, complaint: &str) -> Result<String, Failure> {
+        match self.arguments() {
+            [argument] => Ok(String::from_utf8_lossy(argument).into_owned()),
+            _ => Err(Failure::arguments(complaint)),
+        }
+    }
+
+    pub(crate) fn no_arguments(&self, complaint: &str) -> Result<(), Failure> {
+        match self.arguments() {
+            [] => Ok(()),
+            _ => Err(Failure::arguments(complaint)),
+        }
+    }
+
+    pub(crate) fn format(&self) -> Result<Format, Failure> {
+        Format::parse(self.parsed.text("write-out"))
+            .ok_or_else(|| Failure::new(Exit::BadFeature, "unsupported output format"))
+    }
+
+    /// A client of all the endpoints given.
+    pub(crate) async fn client(&self) -> Result<Box<dyn Client>, Failure> {
+        self.client_of(self.connection().await?).await
+    }
+
+    pub(crate) async fn client_of(
+        &self,
+        connection: Connection,
+    ) -> Result<Box<dyn Client>, Failure> {
+        self.connect(connection).await.map_err(|error| match error.code {
+            DEADLINE_EXCEEDED => error.into(),
+            _ => Failure::new(Exit::BadConnection, error.message),
+        })
+    }
+
+    /// Connects; tries again until `--command-timeout` if nothing answers, as a member may just be
+    /// starting.
+    pub(crate) async fn connect(
+        &self,
+        connection: Connection,
+    ) -> Result<Box<dyn Client>, RpcError> {
+        let refusal = RefCell::new(None);
+        let attempts = async {
+            loop {
+                match self.environment.connect(connection.clone()).await {
+                    Err(error) if error.code == UNAVAILABLE => {
+                        refusal.replace(Some(error));
+                        self.environment.sleep(RECONNECT_PAUSE).await;
+                    }
+                    outcome => return outcome,
+                }
+            }
+        };
+        let outcome = self.within_timeout(Box::pin(attempts)).await;
+        // The deadline alone would not tell what is wrong.
+        if outcome.is_err()
+            && let Some(refusal) = refusal.take()
+        {
+            self.complain(&refusal.message);
+        }
+        outcome
+    }
+
+    /// How to connect to the endpoints given; asks for the password if need be.
+    pub(crate) async fn connection(&self) -> Result<Connection, Failure> {
+        let parsed = &self.parsed;
+        self.format()?;
+        let endpoints = parsed.list("endpoints");
+        if !parsed.text("discovery-srv").is_empty() {
+            let message = "discovery of endpoints by DNS SRV records is not supported";
+            return Err(Failure::new(Exit::Error, message));
+        }
+        if endpoints.is_empty() {
+            let message = "etcdclient: no available endpoints";
+            return Err(Failure::new(Exit::BadConnection, message));
+        }
+        let tls = self.tls()?;
+        let bytes = |name| usize::try_from(parsed.int64(name)).unwrap_or_default();
+        Ok(Connection {
+            endpoints,
+            dial_timeout: parsed.duration("dial-timeout"),
+            keepalive_time: parsed.duration("keepalive-time"),
+            keepalive_timeout: parsed.duration("keepalive-timeout"),
+            max_request_bytes: bytes("max-request-bytes"),
+            max_receive_bytes: bytes("max-recv-bytes"),
+            tls,
+            credentials: self.credentials().await?,
+        })
+    }
+
+    fn tls(&self) -> Result<Tls, Failure> {
+        let parsed = &self.parsed;
+        let path = |name| match parsed.text(name) {
+            "" if parsed.is_set(name) => {
+                Err(Failure::arguments(format!("empty string is passed to --{name} option")))
+            }
+            "" => Ok(None),
+            path => Ok(Some(path.to_string())),
+        };
+        let (certificate, key) = (path("cert")?, path("key")?);
+        if certificate.is_some() != key.is_some() {
+            return Err(Failure::arguments(format!(
+                "KeyFile and CertFile must both be present[key: {}, cert: {}]",
+                key.unwrap_or_default(),
+                certificate.unwrap_or_default()
+            )));
+        }
+        Ok(Tls {
+            certificate,
+            key,
+            trusted_ca: path("cacert")?,
+            skip_verify: parsed.is_on("insecure-skip-tls-verify"),
+            insecure_transport: parsed.is_on("insecure-transport"),
+        })
+    }
+
+    async fn credentials(&self) -> Result<Option<(String, String)>, Failure> {
+        let (user, password) = (self.parsed.text("user"), self.parsed.text("password"));
+        if user.is_empty() {
+            return Ok(None);
+        }
+        if !password.is_empty() {
+            return Ok(Some((user.into(), password.into())));
+        }
+        if let Some((name, password)) = user.split_once(':') {
+            return Ok(Some((name.into(), password.into())));
+        }
+        let password = self.environment.read_password("Password: ").await;
+        let password = password.map_err(|error| Failure::new(Exit::Error, error))?;
+        Ok(Some((user.into(), password)))
+    }
+
+    /// Awaits `reply` for no longer than `--command-timeout`.
+    pub(crate) async fn within_timeout<T>(&self, reply: Reply<'_, T>) -> Result<T, RpcError> {
+        let timeout = self.environment.sleep(self.parsed.duration("command-timeout"));
+        match select(reply, timeout).await {
+            Either::Left((result, _)) => result,
+            Either::Right(_) => Err(deadline_exceeded()),
+        }
+    }
+
+    /// Prints a result in the format asked for.
+    pub(crate) fn show(&self, output: &Output) -> Result<(), Failure> {
+        self.show_in(output, Style { hex: self.parsed.is_on("hex"), value_only: false })
+    }
+
+    pub(crate) fn show_in(&self, output: &Output, style: Style) -> Result<(), Failure> {
+        let format = self.format()?;
+        let rendered = render(output, format, style).map_err(|_| {
+            let message = format!("{} not supported as output format", format.name());
+            Failure::new(Exit::BadFeature, message)
+        })?;
+        if !rendered.stdout.is_empty() {
+            self.environment.stdout(&rendered.stdout);
+        }
+        if !rendered.stderr.is_empty() {
+            self.environment.stderr(&rendered.stderr);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn print(&self, line: &str) {
+        self.environment.stdout(format!("{line}\n").as_bytes());
+    }
+
+    pub(crate) fn complain(&self, line: &str) {
+        self.environment.stderr(format!("{line}\n").as_bytes());
+    }
+}
+
+pub(crate) fn deadline_exceeded() -> RpcError {
+    RpcError { code: DEADLINE_EXCEEDED, message: "context deadline exceeded".into() }
+}
+
+/// A lease's ID as given on the command line.
+fn parse_lease(text: &str) -> Result<i64, Failure> {
+    parse_i64(text, 16).map_err(|error| {
+        Failure::arguments(format!("bad lease ID arg ({error}), expecting ID in Hex"))
+    })
+}
+
+/// A member's ID as given on the command line.
+fn parse_member(text: &str) -> Result<u64, Failure> {
+    parse_u64(text, 16).map_err(|error| {
+        Failure::arguments(format!("bad member ID arg ({error}), expecting ID in Hex"))
+    })
+}
+
+/// The end of the range of all keys that start with `prefix`: the first key after them, or `\0`
+/// (no end) if there is none. The empty prefix is written as the range from `\0`.
+fn prefix_range(prefix: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    if prefix.is_empty() {
+        return (vec![0], vec![0]);
+    }
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if last < 0xff {
+            end.push(last + 1);
+            return (prefix.to_vec(), end);
+        }
+    }
+    (prefix.to_vec(), vec![0])
+}
+
+/// The range of all keys from `key` on.
+fn from_key_range(key: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let key = if key.is_empty() { vec![0] } else { key.to_vec() };
+    (key, vec![0])
+}
+
+/// The range that a key, an optional end and the flags `--prefix` and `--from-key` mean.
+fn range(parsed: &Parsed) -> Result<(Vec<u8>, Vec<u8>), Failure> {
+    let (prefix, from_key) = (parsed.is_on("prefix"), parsed.is_on("from-key"));
+    if prefix && from_key {
+        return Err(Failure::arguments(
+            "`--prefix` and `--from-key` cannot be set at the same time, choose one",
+        ));
+    }
+    let (key, end) = match parsed.arguments.as_slice() {
+        [] => (&[][..], None),
+        [key] => (key.as_slice(), None),
+        [key, end, ..] => (key.as_slice(), Some(end)),
+    };
+    if end.is_some() && (prefix || from_key) {
+        return Err(Failure::arguments(
+            "too many arguments, only accept one argument when `--prefix` or `--from-key` is set",
+        ));
+    }
+    Ok(match end {
+        Some(end) => (key.to_vec(), end.clone()),
+        None if prefix => prefix_range(key),
+        None if from_key => from_key_range(key),
+        None => (key.to_vec(), Vec::new()),
+    })
+}

@@ -1,0 +1,111 @@
+//! What the host of the commands gives them: a terminal, time, files, connections.
+//!
+//! The native program answers with the process's streams, tokio's timer, the file system and gRPC;
+//! the page's terminal with its scrollback, the browser's timer, a download and the worker's
+//! messages. Nothing in this crate reaches around the trait, which is what lets it run in a page.
+//!
+//! Output is bytes, not text: keys and values are printed as they are. A host that shows text
+//! replaces what is not UTF-8 itself.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
+
+use crate::client::{Client, RpcError};
+
+/// Where and how to connect: the connection flags of the command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// `host:port`, `http://host:port`, `https://...` or `unix://...`; at least one. The client
+    /// may use any of them and fails over between them.
+    pub endpoints: Vec<String>,
+    /// How long establishing a connection may take before the connection attempt has failed.
+    pub dial_timeout: Duration,
+    /// Time between HTTP/2 pings, and how long an answer may take.
+    pub keepalive_time: Duration,
+    pub keepalive_timeout: Duration,
+    /// Largest request sent and reply received, in bytes; 0 is the host's default.
+    pub max_request_bytes: usize,
+    pub max_receive_bytes: usize,
+    pub tls: Tls,
+    /// User name and password, if `--user` was given.
+    pub credentials: Option<(String, String)>,
+}
+
+impl Connection {
+    /// The same, to one endpoint only.
+    pub fn to(&self, endpoint: &str) -> Connection {
+        Connection { endpoints: vec![endpoint.into()], ..self.clone() }
+    }
+}
+
+/// The TLS flags. Paths are the host's to read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tls {
+    pub certificate: Option<String>,
+    pub key: Option<String>,
+    pub trusted_ca: Option<String>,
+    pub skip_verify: bool,
+    /// `false` forces TLS even for endpoints without `https://`.
+    pub insecure_transport: bool,
+}
+
+/// A file being written, from [`Environment::create_file`].
+pub trait FileWriter {
+    fn write(&mut self, data: Bytes) -> LocalBoxFuture<'_, Result<(), String>>;
+
+    /// Makes the file durable and gives it its final name. Dropping the writer without it leaves
+    /// no file of that name.
+    fn finish(self: Box<Self>) -> LocalBoxFuture<'static, Result<(), String>>;
+}
+
+/// The host of one run of a command.
+pub trait Environment {
+    /// Writes to standard output, at once (no buffering across calls).
+    fn stdout(&self, data: &[u8]);
+    /// Writes to standard error.
+    fn stderr(&self, data: &[u8]);
+
+    /// The next line of standard input with its terminator, if it has one; `None` at the end.
+    fn read_line(&self) -> LocalBoxFuture<'_, Result<Option<Vec<u8>>, String>>;
+
+    /// Prompts on the terminal and reads a line without echo or terminator.
+    fn read_password(&self, prompt: &str) -> LocalBoxFuture<'_, Result<String, String>>;
+
+    /// The environment variable of this name.
+    fn variable(&self, name: &str) -> Option<String>;
+
+    /// Monotonic time since any fixed start.
+    fn now(&self) -> Duration;
+    fn sleep(&self, duration: Duration) -> LocalBoxFuture<'static, ()>;
+
+    /// Starts a new file, which will be at `path` once finished. A host with a file system writes
+    /// to `path` + `.part` and renames (as `etcdctl snapshot save` does); a page offers a download. An error reads as
+    /// Go's do: `open x.part: no such file or directory`.
+    fn create_file(
+        &self,
+        path: &str,
+    ) -> LocalBoxFuture<'_, Result<Box<dyn FileWriter>, String>>;
+
+    /// A client of the cluster at `connection.endpoints`. Where none of them answers it fails with
+    /// `Unavailable`, and is called again until the command's timeout; any other error is final.
+    fn connect(
+        &self,
+        connection: Connection,
+    ) -> LocalBoxFuture<'_, Result<Box<dyn Client>, RpcError>>;
+
+    /// Runs a program with these variables added to its environment, with the standard streams of
+    /// this one; returns its exit code. A host without programs cannot.
+    fn execute(
+        &self,
+        command: &[String],
+        variables: &[(String, String)],
+    ) -> LocalBoxFuture<'_, Result<i32, String>> {
+        let _ = (command, variables);
+        Box::pin(std::future::ready(Err("programs cannot be run here".into())))
+    }
+
+    /// Ends when the user interrupts the command (Ctrl-C). Pending forever otherwise.
+    fn interrupted(&self) -> LocalBoxFuture<'static, ()>;
+}

@@ -1,0 +1,264 @@
+//! [`Client`] over gRPC.
+//!
+//! The first endpoint that answers is used. A unary call goes to the next endpoint when it never
+//! left (no connection), and a call that only reads also when the member said `Unavailable`: etcd's
+//! client does the same, because repeating a write could apply it twice (Jepsen on jetcd 0.8.2).
+
+use std::error::Error as _;
+use std::future::Future;
+use std::time::Duration;
+
+use coracle_core::api::etcdserverpb::*;
+use coracle_core::error::Code;
+use coracle_ctl::client::{Client, Duplex, Replies, Reply, Requests, RpcError};
+use coracle_ctl::environment::Connection;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{ConnectError, Request, Response, Status, Streaming};
+
+use crate::grpc::etcdserverpb::auth_client::AuthClient;
+use crate::grpc::etcdserverpb::cluster_client::ClusterClient;
+use crate::grpc::etcdserverpb::kv_client::KvClient;
+use crate::grpc::etcdserverpb::lease_client::LeaseClient;
+use crate::grpc::etcdserverpb::maintenance_client::MaintenanceClient;
+use crate::grpc::etcdserverpb::watch_client::WatchClient;
+
+/// What etcd's client sends at most unless told otherwise, in bytes.
+const DEFAULT_SEND_BYTES: usize = 2 * 1024 * 1024;
+const DEFAULT_RECEIVE_BYTES: usize = i32::MAX as usize;
+/// Pings closer than this are taken for abuse by gRPC servers (etcd's client raises them too).
+const MIN_KEEPALIVE: Duration = Duration::from_secs(10);
+/// Windows large enough that a client of many streams does not stall.
+const STREAM_WINDOW: u32 = 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
+/// Requests of a stream that wait to be sent.
+const QUEUED_REQUESTS: usize = 1024;
+
+/// A client of one cluster.
+pub(super) struct GrpcClient {
+    /// The first one answered; the others are dialled when they are needed.
+    channels: Vec<Channel>,
+    token: Option<MetadataValue<Ascii>>,
+    max_send_bytes: usize,
+    max_receive_bytes: usize,
+}
+
+/// Whether a call may be repeated.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Effect {
+    Reads,
+    Writes,
+}
+
+use Effect::{Reads, Writes};
+
+impl GrpcClient {
+    /// Dials the endpoints in order until one answers, and logs in if there are credentials.
+    pub(super) async fn connect(connection: Connection) -> Result<GrpcClient, RpcError> {
+        let mut failure = rpc_error(Code::Unavailable, "no endpoints available".to_owned());
+        for (index, text) in connection.endpoints.iter().enumerate() {
+            let endpoint = endpoint(text, &connection)?;
+            let first = match endpoint.connect().await {
+                Ok(channel) => channel,
+                Err(error) => {
+                    let cause = error.source().map_or_else(|| error.to_string(), |e| e.to_string());
+                    let text = format!("cannot connect to {text}: {cause}");
+                    failure = rpc_error(Code::Unavailable, text);
+                    continue;
+                }
+            };
+            let mut channels = vec![first];
+            for other in &connection.endpoints[index + 1..] {
+                channels.push(self::endpoint(other, &connection)?.connect_lazy());
+            }
+            let or = |bytes, default| if bytes == 0 { default } else { bytes };
+            let mut client = GrpcClient {
+                channels,
+                token: None,
+                max_send_bytes: or(connection.max_request_bytes, DEFAULT_SEND_BYTES),
+                max_receive_bytes: or(connection.max_receive_bytes, DEFAULT_RECEIVE_BYTES),
+            };
+            if let Some((name, password)) = connection.credentials {
+                client.log_in(name, password).await?;
+            }
+            return Ok(client);
+        }
+        Err(failure)
+    }
+
+    async fn log_in(&mut self, name: String, password: String) -> Result<(), RpcError> {
+        let request = AuthenticateRequest { name, password };
+        let answer = self.call(Reads, request, |channel, request| async move {
+            AuthClient::new(channel).authenticate(request).await
+        });
+        let token = answer.await?.token.parse();
+        self.token = Some(token.map_err(|_| {
+            rpc_error(Code::Internal, "the server's token is not text".to_owned())
+        })?);
+        Ok(())
+    }
+
+    fn request<Q>(&self, message: Q) -> Request<Q> {
+        let mut request = Request::new(message);
+        if let Some(token) = &self.token {
+            request.metadata_mut().insert("token", token.clone());
+        }
+        request
+    }
+
+    /// Makes a unary call, on the next endpoint too where that is safe.
+    async fn call<Q: Clone, A, F>(
+        &self,
+        effect: Effect,
+        message: Q,
+        call: impl Fn(Channel, Request<Q>) -> F,
+    ) -> Result<A, RpcError>
+    where
+        F: Future<Output = Result<Response<A>, Status>>,
+    {
+        let mut channels = self.channels.iter();
+        let mut channel = channels.next();
+        loop {
+            let Some(current) = channel else {
+                return Err(rpc_error(Code::Unavailable, "no endpoints available".to_owned()));
+            };
+            let status = match call(current.clone(), self.request(message.clone())).await {
+                Ok(response) => return Ok(response.into_inner()),
+                Err(status) => status,
+            };
+            channel = channels.next();
+            if channel.is_none() || !may_repeat(effect, &status) {
+                return Err(status_error(status));
+            }
+        }
+    }
+}
+
+fn may_repeat(effect: Effect, status: &Status) -> bool {
+    let mut cause = status.source();
+    while let Some(error) = cause {
+        if error.is::<ConnectError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    effect == Reads && status.code() == tonic::Code::Unavailable
+}
+
+fn endpoint(text: &str, connection: &Connection) -> Result<Endpoint, RpcError> {
+    let invalid = |text| rpc_error(Code::InvalidArgument, text);
+    let address = match text.split_once("://") {
+        Some(("http", address)) => address,
+        Some(("https", _)) => return Err(invalid(format!("TLS is not supported yet: {text}"))),
+        Some(_) => return Err(invalid(format!("only http endpoints are supported: {text}"))),
+        None if !connection.tls.insecure_transport => {
+            return Err(invalid(format!("TLS is not supported yet: {text}")));
+        }
+        None => text,
+    };
+    let endpoint = Endpoint::from_shared(format!("http://{address}"));
+    let endpoint = endpoint.map_err(|error| invalid(format!("bad endpoint {text}: {error}")))?;
+    Ok(endpoint
+        .connect_timeout(connection.dial_timeout)
+        .tcp_nodelay(true)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .http2_keep_alive_interval(connection.keepalive_time.max(MIN_KEEPALIVE))
+        .keep_alive_timeout(connection.keepalive_timeout))
+}
+
+fn rpc_error(code: Code, message: String) -> RpcError {
+    RpcError { code: code as u32, message }
+}
+
+fn status_error(status: Status) -> RpcError {
+    RpcError { code: status.code() as u32, message: status.message().to_owned() }
+}
+
+/// A generated client on `channel`, with this client's bounds.
+macro_rules! service {
+    ($self:ident $client:ident $channel:expr) => {
+        $client::new($channel)
+            .max_encoding_message_size($self.max_send_bytes)
+            .max_decoding_message_size($self.max_receive_bytes)
+    };
+}
+
+macro_rules! unary {
+    ($($method:ident $effect:ident $client:ident $request:ident $reply:ident;)*) => {$(
+        fn $method(&self, message: $request) -> Reply<'_, $reply> {
+            Box::pin(self.call($effect, message, |channel, request| async move {
+                service!(self $client channel).$method(request).await
+            }))
+        }
+    )*};
+}
+
+impl Client for GrpcClient {
+    unary! {
+        range Reads KvClient RangeRequest RangeResponse;
+        put Writes KvClient PutRequest PutResponse;
+        delete_range Writes KvClient DeleteRangeRequest DeleteRangeResponse;
+        txn Writes KvClient TxnRequest TxnResponse;
+        compact Writes KvClient CompactionRequest CompactionResponse;
+        lease_grant Writes LeaseClient LeaseGrantRequest LeaseGrantResponse;
+        lease_revoke Writes LeaseClient LeaseRevokeRequest LeaseRevokeResponse;
+        lease_time_to_live Reads LeaseClient LeaseTimeToLiveRequest LeaseTimeToLiveResponse;
+        lease_leases Reads LeaseClient LeaseLeasesRequest LeaseLeasesResponse;
+        member_add Writes ClusterClient MemberAddRequest MemberAddResponse;
+        member_remove Writes ClusterClient MemberRemoveRequest MemberRemoveResponse;
+        member_update Writes ClusterClient MemberUpdateRequest MemberUpdateResponse;
+        member_list Reads ClusterClient MemberListRequest MemberListResponse;
+        member_promote Writes ClusterClient MemberPromoteRequest MemberPromoteResponse;
+        alarm Writes MaintenanceClient AlarmRequest AlarmResponse;
+        status Reads MaintenanceClient StatusRequest StatusResponse;
+        defragment Writes MaintenanceClient DefragmentRequest DefragmentResponse;
+        hash_kv Reads MaintenanceClient HashKvRequest HashKvResponse;
+        move_leader Writes MaintenanceClient MoveLeaderRequest MoveLeaderResponse;
+    }
+
+    fn watch(&self) -> Duplex<WatchRequest, WatchResponse> {
+        let (requests, queue) = requests();
+        let mut client = service!(self WatchClient self.channels[0].clone());
+        let request = self.request(queue);
+        Duplex { requests, replies: replies(async move { client.watch(request).await }) }
+    }
+
+    fn lease_keep_alive(&self) -> Duplex<LeaseKeepAliveRequest, LeaseKeepAliveResponse> {
+        let (requests, queue) = requests();
+        let mut client = service!(self LeaseClient self.channels[0].clone());
+        let request = self.request(queue);
+        Duplex { requests, replies: replies(async move { client.lease_keep_alive(request).await }) }
+    }
+
+    fn snapshot(&self, request: SnapshotRequest) -> Replies<SnapshotResponse> {
+        let mut client = service!(self MaintenanceClient self.channels[0].clone());
+        let request = self.request(request);
+        replies(async move { client.snapshot(request).await })
+    }
+}
+
+/// The stream that `call` opens; its failure to open is the first item.
+fn replies<A: 'static>(
+    call: impl Future<Output = Result<Response<Streaming<A>>, Status>> + 'static,
+) -> Replies<A> {
+    let opened = async { call.await.map(Response::into_inner) };
+    stream::once(opened).try_flatten().map_err(status_error).boxed_local()
+}
+
+struct Queue<Q>(mpsc::Sender<Q>);
+
+fn requests<Q: 'static>() -> (Box<dyn Requests<Q>>, ReceiverStream<Q>) {
+    let (sender, receiver) = mpsc::channel(QUEUED_REQUESTS);
+    (Box::new(Queue(sender)), ReceiverStream::new(receiver))
+}
+
+impl<Q> Requests<Q> for Queue<Q> {
+    fn send(&self, request: Q) -> Result<(), RpcError> {
+        let ended = |_| rpc_error(Code::Unavailable, "the stream has ended".to_owned());
+        self.0.try_send(request).map_err(ended)
+    }
+}

@@ -1,0 +1,154 @@
+//! `coracle ctl` (and `etcdctl`): the commands of [`coracle_ctl`] on this machine's terminal, files
+//! and network.
+
+mod client;
+mod terminal;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::process::{ExitCode, exit};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use coracle_ctl::client::{Client, RpcError};
+use coracle_ctl::environment::{Connection, Environment, FileWriter};
+use futures_util::future::LocalBoxFuture;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::spawn_blocking;
+
+/// Runs one command line (without the program's name) and ends with its exit code.
+pub fn run(arguments: Vec<String>) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            // There is no other place to complain to.
+            _ = writeln!(io::stderr(), "Error: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let native = Native { started: Instant::now() };
+    let code = runtime.block_on(coracle_ctl::run(arguments, &native));
+    // Not a return: a thread that waits for standard input would be waited for.
+    exit(code)
+}
+
+struct Native {
+    started: Instant,
+}
+
+impl Environment for Native {
+    fn stdout(&self, data: &[u8]) {
+        let mut stdout = io::stdout().lock();
+        if stdout.write_all(data).and_then(|()| stdout.flush()).is_err() {
+            // The reader left, as `head` does.
+            exit(0);
+        }
+    }
+
+    fn stderr(&self, data: &[u8]) {
+        // There is no other place to complain to.
+        _ = io::stderr().write_all(data);
+    }
+
+    fn read_line(&self) -> LocalBoxFuture<'_, Result<Option<Vec<u8>>, String>> {
+        Box::pin(async {
+            let line = spawn_blocking(|| {
+                let mut line = Vec::new();
+                io::stdin().lock().read_until(b'\n', &mut line).map(|_| line)
+            });
+            let line = line.await.map_err(|error| error.to_string())?;
+            let line = line.map_err(|error| error.to_string())?;
+            Ok((!line.is_empty()).then_some(line))
+        })
+    }
+
+    fn read_password(&self, prompt: &str) -> LocalBoxFuture<'_, Result<String, String>> {
+        let prompt = prompt.to_owned();
+        Box::pin(async move {
+            let password = spawn_blocking(move || terminal::read_password(&prompt));
+            let password = password.await.map_err(|error| error.to_string())?;
+            password.map_err(|error| error.to_string())
+        })
+    }
+
+    fn variable(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
+
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn sleep(&self, duration: Duration) -> LocalBoxFuture<'static, ()> {
+        Box::pin(tokio::time::sleep(duration))
+    }
+
+    fn create_file(
+        &self,
+        path: &str,
+    ) -> LocalBoxFuture<'_, Result<Box<dyn FileWriter>, String>> {
+        let path = path.to_owned();
+        Box::pin(async move {
+            let part = PathBuf::from(format!("{path}.part"));
+            let mut options = OpenOptions::new();
+            options.write(true).create(true).truncate(true).mode(0o600);
+            let file = options.open(&part).map_err(|error| format!("{}: {error}", part.display()))?;
+            let writer = PartFile { file, part, path: PathBuf::from(path), finished: false };
+            Ok(Box::new(writer) as Box<dyn FileWriter>)
+        })
+    }
+
+    fn connect(
+        &self,
+        connection: Connection,
+    ) -> LocalBoxFuture<'_, Result<Box<dyn Client>, RpcError>> {
+        Box::pin(async move {
+            let client = client::GrpcClient::connect(connection).await?;
+            Ok(Box::new(client) as Box<dyn Client>)
+        })
+    }
+
+    fn interrupted(&self) -> LocalBoxFuture<'static, ()> {
+        Box::pin(async {
+            // Where signals cannot be watched they end the process, as by default.
+            let Ok(mut interrupt) = signal(SignalKind::interrupt()) else {
+                return std::future::pending().await;
+            };
+            interrupt.recv().await;
+        })
+    }
+}
+
+/// A file that has its name only once it is complete.
+struct PartFile {
+    file: File,
+    part: PathBuf,
+    path: PathBuf,
+    finished: bool,
+}
+
+impl FileWriter for PartFile {
+    fn write(&mut self, data: Bytes) -> LocalBoxFuture<'_, Result<(), String>> {
+        let written = self.file.write_all(&data);
+        Box::pin(async { written.map_err(|error| format!("{}: {error}", self.part.display())) })
+    }
+
+    fn finish(mut self: Box<Self>) -> LocalBoxFuture<'static, Result<(), String>> {
+        Box::pin(async move {
+            let named = self.file.sync_all().and_then(|()| fs::rename(&self.part, &self.path));
+            self.finished = named.is_ok();
+            named.map_err(|error| format!("{}: {error}", self.path.display()))
+        })
+    }
+}
+
+impl Drop for PartFile {
+    fn drop(&mut self) {
+        if !self.finished {
+            // What is left over does no harm: the next attempt truncates it.
+            _ = fs::remove_file(&self.part);
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! One HTTP/2 connection: everything it does happens in one task.
+//!
+//! A task per call would be scheduled, woken and counted for itself, and each answer that comes
+//! from the node's thread would wake this thread once more. Here the calls live in a
+//! [`FuturesUnordered`] inside the connection's own future: however many of them become ready
+//! together, the connection is woken once, writes all their frames, and flushes once.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use coracle_core::error::Code;
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use h2::RecvStream;
+use h2::server::{Connection, SendResponse};
+use http::header::CONTENT_TYPE;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::call::{Call, Status};
+use super::io::{CoalescingIo, Socket, flushing};
+use super::{Handler, Settings, limits};
+
+type Calls = FuturesUnordered<BoxFuture<'static, ()>>;
+
+/// Serves a connection until it ends, or, after `stopping`, until its calls are done.
+pub(super) async fn serve<H: Handler>(
+    socket: Socket,
+    replay: Bytes,
+    handler: Arc<H>,
+    settings: Settings,
+    stopping: CancellationToken,
+) {
+    let handshake = builder(&settings).handshake::<_, Bytes>(socket.io(replay));
+    let handshake = timeout(limits::HANDSHAKE_DEADLINE, flushing(&socket, handshake));
+    // Whoever does not finish a handshake is not told why, and not worth a log line.
+    let Ok(Ok(Ok(connection))) = handshake.await else { return };
+    let mut driver = Driver { connection, calls: Calls::new(), handler, settings };
+    {
+        let mut stop = pin!(stopping.cancelled());
+        let run = poll_fn(|cx| match driver.poll(cx) {
+            Poll::Pending => stop.as_mut().poll(cx).map(|()| true),
+            Poll::Ready(()) => Poll::Ready(false),
+        });
+        let stopped = flushing(&socket, run).await;
+        if !matches!(stopped, Ok(true)) {
+            return;
+        }
+    }
+    driver.connection.graceful_shutdown();
+    let rest = flushing(&socket, poll_fn(|cx| driver.poll(cx)));
+    _ = timeout(limits::STOP_GRACE, rest).await;
+}
+
+/// Windows large enough that h2's guard against floods of small frames never hits honest clients,
+/// and bounds on everything a client can make the server hold.
+fn builder(settings: &Settings) -> h2::server::Builder {
+    let mut builder = h2::server::Builder::new();
+    builder
+        .initial_window_size(limits::STREAM_WINDOW)
+        .initial_connection_window_size(limits::CONNECTION_WINDOW)
+        .max_frame_size(limits::MAX_FRAME)
+        .max_concurrent_streams(settings.max_concurrent_streams)
+        .max_header_list_size(limits::MAX_HEADER_LIST)
+        .max_send_buffer_size(limits::SEND_BUFFER)
+        .max_pending_accept_reset_streams(limits::PENDING_ACCEPT_RESETS)
+        .max_local_error_reset_streams(Some(limits::LOCAL_ERROR_RESETS))
+        .max_concurrent_reset_streams(limits::CONCURRENT_RESETS)
+        .reset_stream_duration(Duration::from_secs(1));
+    builder
+}
+
+struct Driver<H> {
+    connection: Connection<CoalescingIo, Bytes>,
+    calls: Calls,
+    handler: Arc<H>,
+    settings: Settings,
+}
+
+impl<H: Handler> Driver<H> {
+    /// Runs what can run; ready when the connection is over.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            while let Poll::Ready(Some(())) = self.calls.poll_next_unpin(cx) {}
+            // Accepting is also what makes h2 read and write.
+            let mut accepted = false;
+            loop {
+                match self.connection.poll_accept(cx) {
+                    Poll::Ready(Some(Ok((request, respond)))) => {
+                        accepted = true;
+                        self.begin(request, respond);
+                    }
+                    // The connection broke, or said goodbye: its calls go with it.
+                    Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(()),
+                    Poll::Pending => break,
+                }
+            }
+            if !accepted {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn begin(&mut self, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
+        if !self.settings.grpc || !is_grpc(&request) {
+            self.calls.push(Box::pin(plain(self.handler.clone(), request, respond)));
+            return;
+        }
+        let path = request.uri().path().to_owned();
+        let call = Call::new(request, respond, self.settings.max_message_bytes);
+        match self.handler.grpc(&path, call) {
+            Ok(work) => self.calls.push(work),
+            Err((call, status)) => call.refuse(status),
+        }
+    }
+}
+
+/// gRPC's name for a path that leads nowhere, as grpc-go words it.
+pub(crate) fn unknown_method(path: &str, services: impl Fn(&str) -> bool) -> Status {
+    let Some((service, method)) = path.strip_prefix('/').and_then(|path| path.rsplit_once('/'))
+    else {
+        return Status::new(Code::Unimplemented, format!("malformed method name: {path:?}"));
+    };
+    Status::new(
+        Code::Unimplemented,
+        if services(service) {
+            format!("unknown method {method} for service {service}")
+        } else {
+            format!("unknown service {service}")
+        },
+    )
+}
+
+fn is_grpc(request: &http::Request<RecvStream>) -> bool {
+    let content_type = request.headers().get(CONTENT_TYPE);
+    content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// A request over HTTP/2 that is not gRPC: for the same handler as HTTP/1's.
+async fn plain<H: Handler>(
+    handler: Arc<H>,
+    request: http::Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+) {
+    let head_only = request.method() == http::Method::HEAD;
+    let (head, body) = request.into_parts();
+    drop(body);
+    let (head, body) = handler.http(http::Request::from_parts(head, ())).await.into_parts();
+    let ended = head_only || body.is_empty();
+    // Errors mean that the client is gone.
+    if let Ok(mut send) = respond.send_response(http::Response::from_parts(head, ()), ended)
+        && !ended
+    {
+        _ = send.send_data(body, true);
+    }
+}

@@ -1,0 +1,31 @@
+//! The bounds of the front, and how they were chosen (sizes in bytes).
+
+use std::time::Duration;
+
+/// What one stream may have under way to us. Most requests are far smaller.
+pub(super) const STREAM_WINDOW: u32 = 1024 * 1024;
+/// What one connection may have under way to us. h2 allows floods of small frames up to half of it
+/// before it ends a connection: with the default window, honest streams of small messages hit that.
+pub(super) const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
+pub(super) const MAX_FRAME: u32 = 64 * 1024;
+pub(super) const MAX_HEADER_LIST: u32 = 16 * 1024;
+/// What h2 buffers for one stream beyond the client's window.
+pub(super) const SEND_BUFFER: usize = 1024 * 1024;
+/// Streams that clients reset before they were accepted (CVE-2023-44487, "rapid reset").
+pub(super) const PENDING_ACCEPT_RESETS: usize = 20;
+pub(super) const LOCAL_ERROR_RESETS: usize = 1024;
+/// Streams we reset and still remember.
+pub(super) const CONCURRENT_RESETS: usize = 64;
+/// Until when the first bytes of a connection, and of an HTTP/1 request, must be there.
+pub(super) const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+/// How long calls under way may go on when the server stops.
+pub(super) const STOP_GRACE: Duration = Duration::from_secs(1);
+/// Accepted sockets waiting for their thread.
+pub(super) const ACCEPTED_QUEUE: usize = 256;
+pub(super) const LISTEN_BACKLOG: i32 = 1024;
+/// Pause after a failed `accept`: file descriptors do not come back at once.
+pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+pub(super) const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// Largest head of an HTTP/1 request.
+pub(super) const HTTP1_BUFFER: usize = 16 * 1024;

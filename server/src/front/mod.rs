@@ -1,0 +1,246 @@
+//! The front: sockets in, calls out to a [`Handler`].
+//!
+//! ```text
+//! listener ──accept──► front thread 0, 1, … (round robin), each with its own runtime
+//!                        └─ a task per connection: first bytes ► HTTP/2 (h2) or HTTP/1 (hyper)
+//!                             └─ gRPC ► Handler::grpc      anything else ► Handler::http
+//! ```
+//!
+//! One current-thread runtime per core, and a connection stays on its thread: calls of one
+//! connection share h2's state, and moving them between threads doubles the CPU of a call. Both
+//! protocols are served on the same port; the first bytes tell which one it is (ETCD.md W-01).
+//!
+//! Invariant: nothing that a client sends ends an accept loop or a thread.
+
+pub(crate) mod call;
+mod http1;
+mod http2;
+pub(crate) mod io;
+mod limits;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use std::{io as std_io, thread};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::future::BoxFuture;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use self::call::{Call, Status};
+pub(crate) use self::http2::unknown_method;
+use self::io::Socket;
+
+/// What every HTTP/2 connection begins with (RFC 9113, 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// What answers the calls.
+pub(crate) trait Handler: Send + Sync + 'static {
+    /// The work of a gRPC call, or the call itself and why nobody does it.
+    #[allow(clippy::result_large_err)] // The call is handed back once, not propagated.
+    fn grpc(
+        self: &Arc<Self>,
+        path: &str,
+        call: Call,
+    ) -> Result<BoxFuture<'static, ()>, (Call, Status)>;
+
+    /// Answers a plain HTTP request; its body is not read.
+    fn http(
+        self: &Arc<Self>,
+        request: http::Request<()>,
+    ) -> impl Future<Output = http::Response<Bytes>> + Send;
+}
+
+/// What holds for the connections of one listener.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    /// Whether gRPC is served, or only plain HTTP (`--listen-metrics-urls`).
+    pub(crate) grpc: bool,
+    /// Largest message of a client, in bytes.
+    pub(crate) max_message_bytes: usize,
+    pub(crate) max_concurrent_streams: u32,
+}
+
+/// The running threads.
+pub(crate) struct Front {
+    threads: Vec<JoinHandle<()>>,
+    stopping: CancellationToken,
+}
+
+impl Front {
+    /// Serves `listeners` on `threads` threads.
+    pub(crate) fn start<H: Handler>(
+        listeners: Vec<(std::net::TcpListener, Settings)>,
+        threads: usize,
+        handler: &Arc<H>,
+    ) -> std_io::Result<Front> {
+        let stopping = CancellationToken::new();
+        let mut queues = Vec::new();
+        let mut front = Front { threads: Vec::new(), stopping: stopping.clone() };
+        let mut workers = Vec::new();
+        for _ in 0..threads.max(1) {
+            let (queue, accepted) = mpsc::channel(limits::ACCEPTED_QUEUE);
+            queues.push(queue);
+            workers.push(accepted);
+        }
+        // The first thread also accepts: an accept is rare and cheap.
+        let mut listeners = Some(listeners);
+        for (index, accepted) in workers.into_iter().enumerate() {
+            let accepting = listeners.take().unwrap_or_default();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let (handler, stopping, queues) = (handler.clone(), stopping.clone(), queues.clone());
+            let run = move || {
+                runtime.block_on(async move {
+                    for (listener, settings) in accepting {
+                        let accept = accept(listener, settings, queues.clone(), stopping.clone());
+                        tokio::spawn(accept);
+                    }
+                    drop(queues);
+                    serve_accepted(accepted, handler, stopping).await;
+                });
+            };
+            let thread = thread::Builder::new().name(format!("front-{index}")).spawn(run)?;
+            front.threads.push(thread);
+        }
+        Ok(front)
+    }
+
+    /// Stops accepting, lets calls under way end for a moment, and closes all connections.
+    pub(crate) fn stop(self) {
+        self.stopping.cancel();
+        for thread in self.threads {
+            // A thread that panicked has said so; with `panic = "abort"` there is none.
+            _ = thread.join();
+        }
+    }
+}
+
+type Accepted = (std::net::TcpStream, Settings);
+
+/// Hands accepted sockets to the threads in turn. An error of `accept` (no file descriptors, a
+/// client that left) never ends the loop.
+async fn accept(
+    listener: std::net::TcpListener,
+    settings: Settings,
+    queues: Vec<mpsc::Sender<Accepted>>,
+    stopping: CancellationToken,
+) {
+    let listener = match TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%error, "cannot watch a listening socket"),
+    };
+    let mut next = 0;
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stopping.cancelled() => return,
+        };
+        let stream = match accepted.and_then(|(stream, _)| stream.into_std()) {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection; trying again");
+                sleep(limits::ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let queue = &queues[next % queues.len()];
+        next = next.wrapping_add(1);
+        if queue.send((stream, settings)).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The main task of a front thread: a task for each connection handed to it.
+async fn serve_accepted<H: Handler>(
+    mut accepted: mpsc::Receiver<Accepted>,
+    handler: Arc<H>,
+    stopping: CancellationToken,
+) {
+    let connections = tokio_util::task::TaskTracker::new();
+    loop {
+        let next = tokio::select! {
+            next = accepted.recv() => next,
+            () = stopping.cancelled() => None,
+        };
+        let Some((stream, settings)) = next else { break };
+        let connection = connection(stream, settings, handler.clone(), stopping.clone());
+        connections.spawn(connection);
+    }
+    connections.close();
+    _ = timeout(limits::STOP_GRACE + Duration::from_secs(1), connections.wait()).await;
+}
+
+async fn connection<H: Handler>(
+    stream: std::net::TcpStream,
+    settings: Settings,
+    handler: Arc<H>,
+    stopping: CancellationToken,
+) {
+    // A client that left already is no news.
+    let Ok(mut stream) = prepare(stream) else { return };
+    let sniffed = timeout(limits::HANDSHAKE_DEADLINE, is_http2(&mut stream));
+    let (http2, replay) = tokio::select! {
+        Ok(Ok(sniffed)) = sniffed => sniffed,
+        () = stopping.cancelled() => return,
+        else => return,
+    };
+    let socket = Socket::new(stream);
+    if http2 {
+        http2::serve(socket, replay, handler, settings, stopping).await;
+    } else {
+        http1::serve(socket, replay, handler, stopping).await;
+    }
+}
+
+/// No delay (40 ms stalls otherwise), and a dead client is noticed without pings from us.
+fn prepare(stream: std::net::TcpStream) -> std_io::Result<TcpStream> {
+    stream.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(limits::KEEPALIVE_IDLE)
+        .with_interval(limits::KEEPALIVE_INTERVAL);
+    SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+    TcpStream::from_std(stream)
+}
+
+/// Reads until it is certain whether the client speaks HTTP/2; also gives back what was read.
+async fn is_http2(stream: &mut TcpStream) -> std_io::Result<(bool, Bytes)> {
+    let mut first = BytesMut::with_capacity(4096);
+    loop {
+        if stream.read_buf(&mut first).await? == 0 {
+            return Err(std_io::ErrorKind::UnexpectedEof.into());
+        }
+        let common = first.len().min(PREFACE.len());
+        if first[..common] != PREFACE[..common] {
+            return Ok((false, first.freeze()));
+        }
+        if common == PREFACE.len() {
+            return Ok((true, first.freeze()));
+        }
+    }
+}
+
+/// A listening socket at `address`, for [`Front::start`].
+pub(crate) fn listen(address: SocketAddr) -> std_io::Result<std::net::TcpListener> {
+    let domain = socket2::Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
+    // A restart must not wait for connections of the former process to be forgotten.
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(limits::LISTEN_BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests;

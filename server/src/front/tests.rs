@@ -1,0 +1,158 @@
+//! The front against real clients on the loopback: a tonic client and bare sockets.
+
+use std::io::{Read, Write};
+use std::net;
+
+use coracle_core::api::etcdserverpb as pb;
+use coracle_core::error::Error;
+use tokio_stream::StreamExt;
+use tonic::Code;
+use tonic::transport::Channel;
+
+use super::*;
+use crate::grpc::etcdserverpb::kv_client::KvClient;
+use crate::grpc::etcdserverpb::watch_client::WatchClient;
+
+/// Answers a put with its own value as the previous one, echoes watch ids, and knows `/health`.
+struct Echo;
+
+impl Handler for Echo {
+    fn grpc(
+        self: &Arc<Self>,
+        path: &str,
+        call: Call,
+    ) -> Result<BoxFuture<'static, ()>, (Call, Status)> {
+        match path {
+            "/etcdserverpb.KV/Put" => Ok(Box::pin(call.unary(|put: pb::PutRequest| async move {
+                if put.key.is_empty() {
+                    return Err(Error::EmptyKey);
+                }
+                let prev_kv = coracle_core::api::mvccpb::KeyValue {
+                    value: put.value,
+                    ..Default::default()
+                };
+                Ok(pb::PutResponse { header: None, prev_kv: Some(prev_kv) })
+            }))),
+            "/etcdserverpb.Watch/Watch" => Ok(Box::pin(async move {
+                let Some((mut requests, mut responses)) = call.stream::<pb::WatchRequest>() else {
+                    return;
+                };
+                let mut count = 0;
+                while let Some(Ok(_)) = requests.next().await {
+                    count += 1;
+                    let answer = pb::WatchResponse { watch_id: count, ..Default::default() };
+                    responses.send_when_ready(&answer).await;
+                }
+                responses.finish(Err(Error::NoLeader.into()));
+            })),
+            _ => Err((call, unknown_method(path, |service| service == "etcdserverpb.KV"))),
+        }
+    }
+
+    async fn http(self: &Arc<Self>, request: http::Request<()>) -> http::Response<Bytes> {
+        http::Response::new(Bytes::from(format!("{:?} {}", request.version(), request.uri().path())))
+    }
+}
+
+fn start() -> (Front, SocketAddr) {
+    let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let settings = Settings { grpc: true, max_message_bytes: 2048, max_concurrent_streams: 100 };
+    (Front::start(vec![(listener, settings)], 2, &Arc::new(Echo)).unwrap(), address)
+}
+
+async fn channel(address: SocketAddr) -> Channel {
+    Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap()
+}
+
+fn put(key: &'static str, length: usize) -> pb::PutRequest {
+    pb::PutRequest { key: key.into(), value: vec![b'v'; length].into(), ..Default::default() }
+}
+
+#[tokio::test]
+async fn unary_calls_answer_errors_and_limits_as_grpc_go_does() {
+    let (front, address) = start();
+    let mut client = KvClient::new(channel(address).await);
+    for length in [0, 100, 1000, 2000] {
+        let answer = client.put(put("k", length)).await.unwrap().into_inner();
+        assert_eq!(answer.prev_kv.unwrap().value.len(), length);
+    }
+    let refused = client.put(put("", 1)).await.unwrap_err();
+    assert_eq!((refused.code(), refused.message()), (
+        Code::InvalidArgument,
+        "etcdserver: key is not provided"
+    ));
+    let refused = client.put(put("k", 2043)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert_eq!(refused.message(), "grpc: received message larger than max (2049 vs. 2048)");
+    let refused = client.range(pb::RangeRequest::default()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unimplemented);
+    assert_eq!(refused.message(), "unknown method Range for service etcdserverpb.KV");
+    drop(client);
+    front.stop();
+}
+
+#[tokio::test]
+async fn streams_answer_message_by_message_and_end_with_a_status() {
+    let (front, address) = start();
+    let mut client = WatchClient::new(channel(address).await);
+    let requests = tokio_stream::iter(vec![pb::WatchRequest::default(); 500]);
+    let mut responses = client.watch(requests).await.unwrap().into_inner();
+    for count in 1..=500 {
+        assert_eq!(responses.next().await.unwrap().unwrap().watch_id, count);
+    }
+    let end = responses.next().await.unwrap().unwrap_err();
+    assert_eq!((end.code(), end.message()), (Code::Unavailable, "etcdserver: no leader"));
+    drop(client);
+    front.stop();
+}
+
+#[tokio::test]
+async fn many_calls_share_connections_and_threads() {
+    let (front, address) = start();
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let client = KvClient::new(channel(address).await);
+        for length in 0..100 {
+            let mut client = client.clone();
+            calls.spawn(async move {
+                client.put(put("k", length)).await.unwrap().into_inner().prev_kv.unwrap().value.len()
+            });
+        }
+    }
+    let mut sum = 0;
+    while let Some(length) = calls.join_next().await {
+        sum += length.unwrap();
+    }
+    assert_eq!(sum, 4 * (0..100).sum::<usize>());
+    front.stop();
+}
+
+#[test]
+fn w_01_http1_on_the_same_port() {
+    let (front, address) = start();
+    let mut client = net::TcpStream::connect(address).unwrap();
+    client.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(answer.ends_with("\r\n\r\nHTTP/1.1 /health"), "{answer}");
+    front.stop();
+}
+
+#[test]
+fn garbage_and_silence_hurt_nobody() {
+    let (front, address) = start();
+    let silent = net::TcpStream::connect(address).unwrap();
+    for garbage in [&b"\x16\x03\x01\x02\x00"[..], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nnonsense!!", &[0; 99]]
+    {
+        let mut client = net::TcpStream::connect(address).unwrap();
+        client.write_all(garbage).unwrap();
+        client.shutdown(net::Shutdown::Write).unwrap();
+        // Some answer or none, but an end.
+        _ = client.read_to_end(&mut Vec::new());
+    }
+    drop(silent);
+    w_01_http1_on_the_same_port();
+    front.stop();
+}

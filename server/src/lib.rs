@@ -1,0 +1,24 @@
+//! The native host: gRPC and HTTP over TCP in front of one node, with files below it.
+//!
+//! The modules in the order of a call: [`config`] says what to listen on, [`server`] starts and
+//! stops everything, `front` takes calls off the sockets, `rpc` and `http` translate them for
+//! [`coracle_core::node::Node`], and `platform` is what the node stands on. [`ctl_client`] is the
+//! other end of the wire.
+//!
+//! Invariants: only this crate knows tokio, h2 and tonic; nothing here decides what a request means.
+
+pub mod config;
+pub mod server;
+
+mod front;
+mod http;
+mod rpc;
+
+mod platform;
+
+pub mod codec;
+pub mod ctl_client;
+pub mod grpc;
+pub mod logging;
+
+pub use http::VERSION;

@@ -1,0 +1,160 @@
+//! What members say to each other, over TCP.
+//!
+//! Each member dials each other one; on a connection the dialling side asks and the accepting side
+//! answers, many requests at a time. The protocol is Coracle's own (ETCD.md H-05 leaves that open):
+//!
+//! ```text
+//! frame      length BE32 of the rest | request id BE64 | kind u8 | protobuf message
+//! dialler    Hello(cluster, from, to)      Request 1, Request 2, …
+//! acceptor   Hello(cluster, from, to)      Response 2, Response 1, …
+//! ```
+//!
+//! Both sides check the other's [`Hello`]: another protocol, another cluster, or another member than
+//! the one that was meant ends the connection before any request. A process that does not know its
+//! cluster yet says cluster 0, and is answered `Members` requests only.
+//!
+//! Everything runs on the node's runtime: an append goes from Raft to the socket without a hop to
+//! another thread. A connection whose peer acknowledges nothing for [`UNACKNOWLEDGED`] breaks, so
+//! that a healed partition is noticed by dialling again, not by TCP's growing retransmit timer.
+
+mod frame;
+mod listener;
+mod peer;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use coracle_core::api::coraclepb::{Hello, PeerRequest, PeerResponse, peer_request::Request};
+use coracle_core::platform::{PeerTarget, Transport, TransportError};
+use futures_util::future::BoxFuture;
+use socket2::SockRef;
+use tokio::net::TcpStream;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+pub(crate) use self::listener::PeerListener;
+use self::peer::Peer;
+
+const PROTOCOL: u32 = 1;
+/// Requests of one connection that wait for their answer.
+const MAX_IN_FLIGHT: usize = 4096;
+const DIAL_TIMEOUT: Duration = Duration::from_secs(1);
+const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
+/// Sent bytes that stay unacknowledged this long break the connection.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(3);
+
+/// Who this process is among the members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) cluster_id: u64,
+    pub(crate) member_id: u64,
+}
+
+/// The [`Transport`] over TCP: one connection per peer, made when there is something to say.
+pub(crate) struct TcpTransport {
+    identity: watch::Sender<Option<Identity>>,
+    peers: Arc<Peers>,
+}
+
+struct Peers {
+    runtime: Handle,
+    by_key: Mutex<BTreeMap<PeerKey, Peer>>,
+}
+
+/// A change of identity or URLs makes another connection.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct PeerKey {
+    id: u64,
+    urls: Vec<String>,
+    /// Whether the connection was made before this process knew its cluster.
+    anonymous: bool,
+}
+
+impl TcpTransport {
+    /// A transport whose connections run on `runtime`, the node's.
+    pub(crate) fn new(runtime: Handle) -> TcpTransport {
+        let (identity, _) = watch::channel(None);
+        TcpTransport { identity, peers: Arc::new(Peers { runtime, by_key: Mutex::default() }) }
+    }
+
+    /// Requests other than `Members` wait until this was called: Raft may speak before the host has
+    /// asked the node who it is.
+    pub(crate) fn set_identity(&self, identity: Identity) {
+        self.identity.send_replace(Some(identity));
+    }
+}
+
+impl Transport for TcpTransport {
+    fn call(
+        &self,
+        target: PeerTarget,
+        request: PeerRequest,
+        limit: Duration,
+    ) -> BoxFuture<'static, Result<PeerResponse, TransportError>> {
+        let peers = self.peers.clone();
+        let mut identity = self.identity.subscribe();
+        let call = async move {
+            let mut own = *identity.borrow();
+            if own.is_none() && !matches!(request.request, Some(Request::Members(_))) {
+                // Fails only when the transport is dropped, and with it the node.
+                own = identity.wait_for(Option::is_some).await.map_or(None, |own| *own);
+            }
+            peers.peer(target, own).call(&request).await
+        };
+        Box::pin(async move {
+            timeout(limit, call).await.unwrap_or(Err(TransportError::Timeout(limit)))
+        })
+    }
+}
+
+impl Peers {
+    /// The peer that `target` names, under the identity `own`.
+    fn peer(&self, target: PeerTarget, own: Option<Identity>) -> Peer {
+        let key = PeerKey { id: target.id, urls: target.urls, anonymous: own.is_none() };
+        let mut by_key = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(peer) = by_key.get(&key) {
+            return peer.clone();
+        }
+        // A member has moved, or this process has learnt its cluster: the former connection ends.
+        by_key.retain(|other, _| other.id != key.id || (other.id == 0 && other.urls != key.urls));
+        let hello = Hello {
+            protocol: PROTOCOL,
+            cluster_id: own.map_or(0, |own| own.cluster_id),
+            from: own.map_or(0, |own| own.member_id),
+            to: key.id,
+        };
+        let peer = Peer::start(&self.runtime, key.urls.clone(), hello);
+        by_key.insert(key, peer.clone());
+        peer
+    }
+}
+
+/// What is wrong with `theirs`, the Hello that answered `ours`, or that `ours` would answer.
+fn check_hello(theirs: &Hello, ours: &Hello) -> Result<(), String> {
+    let anonymous = theirs.cluster_id == 0 || ours.cluster_id == 0;
+    if theirs.protocol != ours.protocol {
+        Err(format!("peer protocol {} instead of {}", theirs.protocol, ours.protocol))
+    } else if !anonymous && theirs.cluster_id != ours.cluster_id {
+        let (theirs, ours) = (theirs.cluster_id, ours.cluster_id);
+        Err(format!("the peer belongs to cluster {theirs:x}, this member to {ours:x}"))
+    } else {
+        Ok(())
+    }
+}
+
+/// Socket options of both sides.
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
+    let keepalive = socket2::TcpKeepalive::new()
+        .with_time(UNACKNOWLEDGED)
+        .with_interval(Duration::from_secs(1));
+    socket.set_tcp_keepalive(&keepalive)
+}

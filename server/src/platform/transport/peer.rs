@@ -1,0 +1,190 @@
+//! The dialling side: requests to one peer.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use coracle_core::api::coraclepb::{Hello, PeerRequest, PeerResponse};
+use coracle_core::platform::TransportError;
+use tokio::net::TcpStream;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::frame::{self, FrameReader, Kind, MAX_FRAME, MAX_HELLO};
+use super::{DIAL_TIMEOUT, HELLO_TIMEOUT, MAX_IN_FLIGHT, check_hello, prepare};
+use crate::config::urls::Url;
+use crate::front::io::{Socket, flushing};
+
+/// After a failed attempt requests fail at once for this long; doubled each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+type Answer = Result<PeerResponse, TransportError>;
+
+/// A handle to the task that holds the connection. The task ends with the last handle.
+#[derive(Clone)]
+pub(super) struct Peer {
+    queue: mpsc::Sender<Outgoing>,
+    next_id: Arc<AtomicU64>,
+}
+
+struct Outgoing {
+    id: u64,
+    frame: Bytes,
+    answer: oneshot::Sender<Answer>,
+}
+
+impl Peer {
+    /// Starts the task; it dials when there is a request.
+    pub(super) fn start(runtime: &Handle, urls: Vec<String>, hello: Hello) -> Peer {
+        let (queue, requests) = mpsc::channel(MAX_IN_FLIGHT);
+        runtime.spawn(run(requests, urls, hello));
+        Peer { queue, next_id: Arc::default() }
+    }
+
+    pub(super) async fn call(&self, request: &PeerRequest) -> Answer {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let Some(frame) = frame::encode(id, Kind::Request, request) else {
+            return Err(TransportError::Unreachable("the request is too large".to_owned()));
+        };
+        let (answer, result) = oneshot::channel();
+        if self.queue.try_send(Outgoing { id, frame, answer }).is_err() {
+            let text = "too many requests are under way".to_owned();
+            return Err(TransportError::Unreachable(text));
+        }
+        let ended = || TransportError::Broken("the connection was given up".to_owned());
+        result.await.unwrap_or_else(|_| Err(ended()))
+    }
+}
+
+/// Dials when there is something to say, and again when the connection breaks.
+async fn run(mut requests: mpsc::Receiver<Outgoing>, urls: Vec<String>, hello: Hello) {
+    let mut pause = FIRST_PAUSE;
+    while let Some(first) = requests.recv().await {
+        let error = match dial(&urls, &hello).await {
+            Ok((socket, reader)) => {
+                pause = FIRST_PAUSE;
+                converse(socket, reader, first, &mut requests).await;
+                continue;
+            }
+            Err(error) => error,
+        };
+        // The caller gives a vote or an append up and comes back: better than a growing queue.
+        _ = first.answer.send(Err(error.clone()));
+        let until = Instant::now() + pause;
+        while let Ok(Some(request)) = timeout_at(until, requests.recv()).await {
+            _ = request.answer.send(Err(error.clone()));
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Tries the URLs in order; the error is the last one's.
+async fn dial(urls: &[String], hello: &Hello) -> Result<(Socket, FrameReader), TransportError> {
+    let mut error = TransportError::Unreachable("the peer has no URL".to_owned());
+    for url in urls {
+        let connected = timeout(DIAL_TIMEOUT, connect(url)).await;
+        let stream = match connected.unwrap_or_else(|late| Err(late.into())) {
+            Ok(stream) => stream,
+            Err(cause) => {
+                error = TransportError::Unreachable(format!("{url}: {cause}"));
+                continue;
+            }
+        };
+        let socket = Socket::new(stream);
+        let said = timeout(HELLO_TIMEOUT, flushing(&socket, greet(&socket, hello))).await;
+        match said.map_err(io::Error::from).and_then(|said| said) {
+            Ok(Ok(reader)) => return Ok((socket, reader)),
+            Ok(Err(refusal)) => error = refusal,
+            Err(cause) => error = TransportError::Unreachable(format!("{url}: {cause}")),
+        }
+    }
+    Err(error)
+}
+
+async fn connect(url: &str) -> io::Result<TcpStream> {
+    let url = Url::parse(url).map_err(frame::invalid)?;
+    let stream = TcpStream::connect((url.host.as_str(), url.port)).await?;
+    prepare(&stream)?;
+    Ok(stream)
+}
+
+/// Says who we are, and hears whether that is welcome.
+async fn greet(socket: &Socket, hello: &Hello) -> Result<FrameReader, TransportError> {
+    let mut reader = FrameReader::default();
+    socket.push(&frame::encode(0, Kind::Hello, hello).unwrap_or_default());
+    let answer = async {
+        let answer = reader.next(&mut socket.io(Bytes::new()), MAX_HELLO).await?;
+        if answer.kind != Kind::Hello {
+            return Err(frame::invalid("no Hello".to_owned()));
+        }
+        frame::decode::<Hello>(answer.payload)
+    };
+    // A peer that closes without a Hello may just be stopping: nothing is known, so try again.
+    let theirs = answer.await.map_err(|error| TransportError::Unreachable(error.to_string()))?;
+    check_hello(&theirs, hello).map_err(TransportError::Refused)?;
+    if hello.to != 0 && theirs.from != hello.to {
+        return Err(TransportError::Refused(format!(
+            "member {:x} answers where member {:x} should",
+            theirs.from, hello.to
+        )));
+    }
+    Ok(reader)
+}
+
+/// Sends requests and hands out answers until the connection breaks or is not needed any more.
+async fn converse(
+    socket: Socket,
+    mut reader: FrameReader,
+    first: Outgoing,
+    requests: &mut mpsc::Receiver<Outgoing>,
+) {
+    let mut waiting = BTreeMap::new();
+    let mut io = socket.io(Bytes::new());
+    let conversation = async {
+        send(&socket, first, &mut waiting);
+        loop {
+            // Answers are always read, also while the peer takes no requests: otherwise two members
+            // could wait for each other.
+            tokio::select! {
+                frame = reader.next(&mut io, MAX_FRAME) => {
+                    let frame = frame?;
+                    let Some(answer) = waiting.remove(&frame.id) else { continue };
+                    let response = frame::decode::<PeerResponse>(frame.payload)?;
+                    // The caller may have timed out.
+                    _ = oneshot::Sender::<Answer>::send(answer, Ok(response));
+                }
+                request = requests.recv(), if socket.has_room() => match request {
+                    Some(request) => send(&socket, request, &mut waiting),
+                    None => return Ok::<(), io::Error>(()),
+                },
+                room = socket.room(), if !socket.has_room() => room?,
+            }
+        }
+    };
+    let ended = flushing(&socket, conversation).await;
+    let Err(error) = ended.and_then(|ended| ended) else { return };
+    while let Some((_, answer)) = waiting.pop_first() {
+        _ = answer.send(Err(TransportError::Broken(error.to_string())));
+    }
+}
+
+fn send(socket: &Socket, request: Outgoing, waiting: &mut BTreeMap<u64, oneshot::Sender<Answer>>) {
+    if request.answer.is_closed() {
+        return;
+    }
+    if waiting.len() >= MAX_IN_FLIGHT {
+        waiting.retain(|_, answer| !answer.is_closed());
+    }
+    if waiting.len() >= MAX_IN_FLIGHT {
+        let text = "too many requests are under way".to_owned();
+        _ = request.answer.send(Err(TransportError::Unreachable(text)));
+        return;
+    }
+    socket.push(&request.frame);
+    waiting.insert(request.id, request.answer);
+}

@@ -1,0 +1,162 @@
+//! Two transports on the loopback: what is answered, and what is refused.
+
+use coracle_core::api::coraclepb as pb;
+use pb::{peer_request::Request, peer_response::Response};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+
+const CLUSTER: u64 = 0xc1;
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// Answers `ReadIndex` with the asking member, `Members` with the cluster, and never `MoveLeader`.
+async fn answer(from: u64, request: PeerRequest) -> PeerResponse {
+    let response = match request.request {
+        Some(Request::ReadIndex(_)) => Response::ReadIndex(pb::ReadIndexResponse { index: from }),
+        Some(Request::Members(_)) => {
+            Response::Members(pb::MembersResponse { cluster_id: CLUSTER, ..Default::default() })
+        }
+        Some(Request::Propose(propose)) => Response::Propose(pb::ProposeResponse {
+            results: vec![pb::ProposeResult::default(); propose.commands.len()],
+        }),
+        _ => std::future::pending().await,
+    };
+    PeerResponse { response: Some(response) }
+}
+
+/// A member 2 of [`CLUSTER`], and how to reach it.
+async fn member_2() -> (PeerTarget, CancellationToken) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let stopping = CancellationToken::new();
+    let identity = Identity { cluster_id: CLUSTER, member_id: 2 };
+    let peers = PeerListener { identity, handle: answer, stopping: stopping.clone() };
+    tokio::spawn(peers.serve(listener));
+    (PeerTarget { id: 2, urls: vec![url] }, stopping)
+}
+
+fn transport(cluster_id: u64) -> TcpTransport {
+    let transport = TcpTransport::new(Handle::current());
+    transport.set_identity(Identity { cluster_id, member_id: 1 });
+    transport
+}
+
+fn read_index() -> PeerRequest {
+    PeerRequest { request: Some(Request::ReadIndex(pb::ReadIndex {})) }
+}
+
+fn members() -> PeerRequest {
+    PeerRequest { request: Some(Request::Members(pb::Members {})) }
+}
+
+#[tokio::test]
+async fn requests_are_answered_in_any_number_and_order() {
+    let (target, _stopping) = member_2().await;
+    let transport = transport(CLUSTER);
+    let never = PeerRequest { request: Some(Request::MoveLeader(pb::MoveLeader { target: 3 })) };
+    let never = transport.call(target.clone(), never, Duration::from_millis(300));
+    let large = pb::Propose { commands: vec![vec![1; 1 << 20].into(); 8] };
+    let large = PeerRequest { request: Some(Request::Propose(large)) };
+    let mut calls = Vec::new();
+    for _ in 0..100 {
+        calls.push(transport.call(target.clone(), read_index(), LIMIT));
+    }
+    let (never, large, calls) = tokio::join!(
+        never,
+        transport.call(target, large, LIMIT),
+        futures_util::future::join_all(calls)
+    );
+    assert_eq!(never, Err(TransportError::Timeout(Duration::from_millis(300))));
+    assert!(large.is_ok());
+    for call in calls {
+        let expected = Response::ReadIndex(pb::ReadIndexResponse { index: 1 });
+        assert_eq!(call.unwrap().response, Some(expected));
+    }
+}
+
+#[tokio::test]
+async fn another_cluster_and_the_wrong_member_are_refused() {
+    let (target, _stopping) = member_2().await;
+    let stranger = transport(0xbad).call(target.clone(), read_index(), LIMIT).await;
+    let text = "the peer belongs to cluster c1, this member to bad".to_owned();
+    assert_eq!(stranger, Err(TransportError::Refused(text)));
+    let wrong = PeerTarget { id: 3, ..target };
+    let mistaken = transport(CLUSTER).call(wrong, read_index(), LIMIT).await;
+    let text = "member 2 answers where member 3 should".to_owned();
+    assert_eq!(mistaken, Err(TransportError::Refused(text)));
+}
+
+#[tokio::test]
+async fn before_it_knows_its_cluster_a_member_may_only_ask_for_members() {
+    let (target, _stopping) = member_2().await;
+    let transport = TcpTransport::new(Handle::current());
+    let unknown = PeerTarget { id: 0, ..target.clone() };
+    assert!(transport.call(unknown.clone(), members(), LIMIT).await.is_ok());
+    // Anything else waits, and then goes over another connection, with a name.
+    let early = tokio::spawn(transport.call(target, read_index(), LIMIT));
+    tokio::task::yield_now().await;
+    transport.set_identity(Identity { cluster_id: CLUSTER, member_id: 1 });
+    let expected = Response::ReadIndex(pb::ReadIndexResponse { index: 1 });
+    assert_eq!(early.await.unwrap().unwrap().response, Some(expected));
+}
+
+#[tokio::test]
+async fn a_request_of_a_stranger_ends_its_connection() {
+    let (target, _stopping) = member_2().await;
+    let anonymous = Hello { protocol: PROTOCOL, cluster_id: 0, from: 0, to: 0 };
+    let mut stream = TcpStream::connect(&target.urls[0]["http://".len()..]).await.unwrap();
+    let hello = frame::encode(0, frame::Kind::Hello, &anonymous).unwrap();
+    let request = frame::encode(1, frame::Kind::Request, &read_index()).unwrap();
+    stream.write_all(&[hello, request].concat()).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    assert!(answer.len() < 64, "a Hello and nothing else");
+}
+
+#[tokio::test]
+async fn an_unreachable_peer_fails_fast_and_is_tried_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let transport = transport(CLUSTER);
+    let target = PeerTarget { id: 2, urls: vec![format!("http://{address}")] };
+    let failed = transport.call(target.clone(), read_index(), LIMIT).await;
+    assert!(matches!(failed, Err(TransportError::Unreachable(_))), "{failed:?}");
+    let listener = TcpListener::bind(address).await.unwrap();
+    let identity = Identity { cluster_id: CLUSTER, member_id: 2 };
+    let peers = PeerListener { identity, handle: answer, stopping: CancellationToken::new() };
+    tokio::spawn(peers.serve(listener));
+    // Until the pause is over requests fail at once.
+    while transport.call(target.clone(), read_index(), LIMIT).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_broken_connection_fails_its_requests_and_is_made_anew() {
+    let (target, stopping) = member_2().await;
+    let transport = transport(CLUSTER);
+    transport.call(target.clone(), read_index(), LIMIT).await.unwrap();
+    let never = PeerRequest { request: Some(Request::MoveLeader(pb::MoveLeader { target: 3 })) };
+    let waiting = tokio::spawn(transport.call(target.clone(), never, LIMIT));
+    // Answered after the request above was read.
+    transport.call(target, read_index(), LIMIT).await.unwrap();
+    stopping.cancel();
+    let broken = waiting.await.unwrap();
+    assert!(matches!(broken, Err(TransportError::Broken(_))), "{broken:?}");
+}
+
+#[tokio::test]
+async fn garbage_is_dropped() {
+    let (target, _stopping) = member_2().await;
+    let address = &target.urls[0]["http://".len()..];
+    for garbage in [&b"GET /version HTTP/1.1\r\n\r\n"[..], &[0xff; 5000], &[0; 13], b"\0\0\0\x0a\0\0\0\0\0\0\0\0\0\x08"] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(garbage).await.unwrap();
+        // An end, by close or by reset; how many bytes came before it does not matter.
+        _ = stream.read_to_end(&mut Vec::new()).await;
+    }
+    transport(CLUSTER).call(target, read_index(), LIMIT).await.unwrap();
+}

@@ -1,0 +1,40 @@
+//! `etcdserverpb.Maintenance`. (`Downgrade` is not served: there is no older version yet.)
+
+use coracle_core::api::etcdserverpb::SnapshotRequest;
+
+use super::{Context, Method, streaming, unary};
+use crate::front::call::Call;
+
+pub(super) const METHODS: [Method; 7] = [
+    unary!("etcdserverpb.Maintenance" "Alarm" alarm),
+    unary!("etcdserverpb.Maintenance" "Status" status),
+    unary!("etcdserverpb.Maintenance" "Defragment" defragment),
+    unary!("etcdserverpb.Maintenance" "Hash" hash),
+    unary!("etcdserverpb.Maintenance" "HashKV" hash_kv),
+    unary!("etcdserverpb.Maintenance" "MoveLeader" move_leader),
+    streaming!("etcdserverpb.Maintenance" "Snapshot" "server_stream" snapshot),
+];
+
+/// Sends the maintenance snapshot blob by blob, no faster than the client takes them.
+async fn snapshot(context: Context, call: Call) {
+    let Some((mut requests, mut responses)) = call.stream::<SnapshotRequest>() else { return };
+    // The request has no fields; its absence is as good.
+    if let Some(Err(status)) = requests.next().await {
+        return responses.finish(Err(status));
+    }
+    let mut snapshot = match context.member.snapshot() {
+        Ok(snapshot) => snapshot,
+        Err(error) => return responses.finish(Err(error.into())),
+    };
+    while let Some(Some(blob)) = responses.unless_gone(snapshot.next()).await {
+        match blob {
+            Ok(blob) => {
+                if !responses.send_when_ready(&blob).await {
+                    return;
+                }
+            }
+            Err(error) => return responses.finish(Err(error.into())),
+        }
+    }
+    responses.finish(Ok(()));
+}

@@ -1,0 +1,165 @@
+//! etcd's gRPC services: one file per service, named as in `rpc.proto`.
+//!
+//! A service is a table of [`Method`]s. Each translates and forwards to the [`Node`] and nothing
+//! else: what a request means is decided there, the same for every host. Methods that are not in a
+//! table are answered with `Unimplemented`, as a client expects of a server that lacks them.
+
+mod cluster;
+mod kv;
+mod lease;
+mod maintenance;
+mod watch;
+
+use std::collections::HashMap;
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_core::error::Error;
+use coracle_core::node::Node;
+use futures_util::future::BoxFuture;
+use tokio::sync::watch as watch_channel;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::front::call::{Call, Counters, Status};
+use crate::front::unknown_method;
+use crate::platform::Native;
+
+/// The node that this server serves.
+pub(crate) type Member = Node<Native>;
+
+/// One RPC.
+pub(crate) struct Method {
+    /// With its package: `etcdserverpb.KV`.
+    pub(crate) service: &'static str,
+    pub(crate) name: &'static str,
+    /// `/service/name`.
+    path: &'static str,
+    /// As `grpc_type` in metrics.
+    pub(crate) kind: &'static str,
+    run: fn(Context, Call) -> BoxFuture<'static, ()>,
+}
+
+/// What a method works with.
+pub(crate) struct Context {
+    member: Arc<Member>,
+    leader_lost: watch_channel::Receiver<bool>,
+}
+
+/// A method that takes one message and gives one, by forwarding to the node's method.
+macro_rules! unary {
+    ($service:literal $name:literal $method:ident) => {
+        $crate::rpc::Method {
+            service: $service,
+            name: $name,
+            path: concat!("/", $service, "/", $name),
+            kind: "unary",
+            run: |context, call| {
+                Box::pin(async move {
+                    call.unary(|request| context.member.$method(request)).await;
+                })
+            },
+        }
+    };
+}
+
+/// A method with a stream, written as a function of context and call.
+macro_rules! streaming {
+    ($service:literal $name:literal $kind:literal $function:ident) => {
+        $crate::rpc::Method {
+            service: $service,
+            name: $name,
+            path: concat!("/", $service, "/", $name),
+            kind: $kind,
+            run: |context, call| Box::pin($function(context, call)),
+        }
+    };
+}
+use {streaming, unary};
+
+const SERVICES: [&[Method]; 5] =
+    [&kv::METHODS, &watch::METHODS, &lease::METHODS, &cluster::METHODS, &maintenance::METHODS];
+
+/// All methods by path, and what was counted for each.
+pub(crate) struct Router {
+    member: Arc<Member>,
+    by_path: HashMap<&'static str, (&'static Method, Arc<Counters>)>,
+    leader_lost: watch_channel::Receiver<bool>,
+}
+
+impl Router {
+    /// `leader_lost` comes from [`watch_leader`].
+    pub(crate) fn new(member: Arc<Member>, leader_lost: watch_channel::Receiver<bool>) -> Router {
+        let methods = SERVICES.into_iter().flatten();
+        let by_path = methods.map(|method| (method.path, (method, Arc::default()))).collect();
+        Router { member, by_path, leader_lost }
+    }
+
+    /// The work of a call, or why there is none.
+    #[allow(clippy::result_large_err)] // The call is handed back once, not propagated.
+    pub(crate) fn route(
+        &self,
+        path: &str,
+        call: Call,
+    ) -> Result<BoxFuture<'static, ()>, (Call, Status)> {
+        let Some((method, counters)) = self.by_path.get(path) else {
+            let known = |service: &str| SERVICES.iter().any(|all| all[0].service == service);
+            return Err((call, unknown_method(path, known)));
+        };
+        let call = call.counted(counters.clone());
+        if requires_leader(&call) && self.member.info().leader == 0 {
+            return Err((call, Error::NoLeader.into()));
+        }
+        let leader_lost = self.leader_lost.clone();
+        Ok((method.run)(Context { member: self.member.clone(), leader_lost }, call))
+    }
+
+    /// Every method with its counters, in the order of the tables.
+    pub(crate) fn counters(&self) -> impl Iterator<Item = (&'static Method, &Counters)> {
+        let methods = SERVICES.into_iter().flatten();
+        methods.filter_map(|method| Some((method, &*self.by_path.get(method.path)?.1)))
+    }
+}
+
+/// Whether the client wants to be cut off from a member that has no leader (ETCD.md W-06).
+fn requires_leader(call: &Call) -> bool {
+    call.metadata("hasleader") == Some("true")
+}
+
+impl Context {
+    /// Ends when a stream that requires a leader has lost it; never if it does not require one.
+    async fn leader_lost(&self, required: bool) -> Status {
+        if required {
+            let mut lost = self.leader_lost.clone();
+            if lost.wait_for(|lost| *lost).await.is_ok() {
+                return Error::NoLeader.into();
+            }
+        }
+        pending().await
+    }
+
+    /// Refuses what a learner does not serve (ETCD.md W-07).
+    fn check_not_learner(&self) -> Result<(), Status> {
+        if self.member.info().is_learner {
+            return Err(Error::NotSupportedForLearner.into());
+        }
+        Ok(())
+    }
+}
+
+/// Looks for a leader once per election timeout, for ever. After three looks without one, streams
+/// that require a leader end, as with etcd.
+pub(crate) async fn watch_leader(
+    member: Arc<Member>,
+    election_timeout: Duration,
+    lost: watch_channel::Sender<bool>,
+) {
+    let mut looks = interval(election_timeout);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut misses = 0;
+    loop {
+        looks.tick().await;
+        misses = if member.info().leader == 0 { misses + 1 } else { 0 };
+        lost.send_if_modified(|lost| std::mem::replace(lost, misses >= 3) != (misses >= 3));
+    }
+}

@@ -1,0 +1,77 @@
+//! `etcdserverpb.Watch`: one stream, many watchers.
+//!
+//! The node's watch stream is a cursor, so nothing queues up here: it is polled only when the
+//! client has taken what was sent before. A slow client slows its own stream and nothing else.
+
+use std::future::poll_fn;
+use std::task::{self, Poll};
+
+use coracle_core::api::etcdserverpb::WatchRequest;
+use coracle_core::error::Error;
+use coracle_core::node::NodeWatch;
+
+use super::{Context, Method, requires_leader, streaming};
+use crate::front::call::{Call, Requests, Responses, Status};
+
+pub(super) const METHODS: [Method; 1] =
+    [streaming!("etcdserverpb.Watch" "Watch" "bidi_stream" watch)];
+
+/// Responses sent before other streams of the connection get their turn (WATCH-21).
+const BURST: usize = 64;
+
+async fn watch(context: Context, call: Call) {
+    let required = requires_leader(&call);
+    let Some((requests, mut responses)) = call.stream() else { return };
+    if let Err(status) = context.check_not_learner() {
+        return responses.finish(Err(status));
+    }
+    let watch = context.member.watch();
+    let mut stream = Stream { requests, half_closed: false, watch };
+    let ended = tokio::select! {
+        ended = poll_fn(|cx| stream.poll(&mut responses, cx)) => ended,
+        status = context.leader_lost(required) => Some(status),
+    };
+    if let Some(status) = ended {
+        responses.finish(Err(status));
+    }
+}
+
+struct Stream {
+    requests: Requests<WatchRequest>,
+    /// The client will ask for nothing more, and still wants its events (WATCH-19).
+    half_closed: bool,
+    watch: NodeWatch,
+}
+
+impl Stream {
+    /// Moves requests in and responses out. Ready when the stream ends: with a status, or with
+    /// `None` if the client has gone.
+    fn poll(
+        &mut self,
+        responses: &mut Responses,
+        cx: &mut task::Context<'_>,
+    ) -> Poll<Option<Status>> {
+        while !self.half_closed {
+            match self.requests.poll_next(cx) {
+                Poll::Ready(Some(Ok(request))) => self.watch.request(request),
+                Poll::Ready(Some(Err(status))) => return Poll::Ready(Some(status)),
+                Poll::Ready(None) => self.half_closed = true,
+                Poll::Pending => break,
+            }
+        }
+        for _ in 0..BURST {
+            match responses.poll_ready(cx) {
+                Poll::Ready(true) => {}
+                Poll::Ready(false) => return Poll::Ready(None),
+                Poll::Pending => return Poll::Pending,
+            }
+            match self.watch.poll_next(cx) {
+                Poll::Ready(Some(response)) => responses.send(&response),
+                Poll::Ready(None) => return Poll::Ready(Some(Error::Stopped.into())),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}

@@ -1,0 +1,218 @@
+//! One running member: the node on its own thread, the front threads before it, peers beside it.
+//!
+//! ```text
+//! front-0, front-1, …   clients' sockets ──► Node ──┐ (calls from any thread)
+//! node                  Raft, apply, peers' sockets ◄┘
+//! wal, backend, …       the node's workers: fsync and flush, off the way of everything else
+//! ```
+//!
+//! The order of a start: lock the data directory, bind every socket (so that a taken port is found
+//! before anything is written), start the node, then serve peers and clients. A stop goes the other
+//! way round, but hands leadership over first, while clients are still served.
+
+use std::io;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use bytes::Bytes;
+use coracle_core::limits::GRPC_OVERHEAD_BYTES;
+use coracle_core::node::{Node, StartError, StopReason};
+use futures_util::future::BoxFuture;
+use tokio::runtime::{Handle, Runtime};
+use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::config::urls::Url;
+use crate::front::call::{Call, Status};
+use crate::front::{self, Front, Handler, Settings};
+use crate::http;
+use crate::platform::{Identity, Native, NativeDisk, PeerListener, TcpTransport};
+use crate::rpc::{self, Member, Router};
+
+/// How long handing over leadership and the last flush may take.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(7);
+
+/// Why a server did not start. Each is a sentence for the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error("cannot use the data directory {path}: {source}")]
+    DataDir { path: PathBuf, source: io::Error },
+    #[error("cannot listen on {url}: {source}")]
+    Listen { url: String, source: io::Error },
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] io::Error),
+    #[error(transparent)]
+    Node(#[from] StartError),
+}
+
+/// A member that serves its clients and peers.
+pub struct Server {
+    member: Arc<Member>,
+    front: Front,
+    node: NodeThread,
+}
+
+impl Server {
+    /// Starts what `config` describes and returns when clients are served.
+    pub async fn start(config: Config) -> Result<Server, ServeError> {
+        let disk = NativeDisk::open(&config.data_dir, config.fsync)
+            .map_err(|source| ServeError::DataDir { path: config.data_dir.clone(), source })?;
+        let client_settings = Settings {
+            grpc: true,
+            max_message_bytes: config.node.max_request_bytes + GRPC_OVERHEAD_BYTES,
+            max_concurrent_streams: config.max_concurrent_streams,
+        };
+        let metrics_settings = Settings { grpc: false, ..client_settings };
+        let mut listeners = Vec::new();
+        for url in &config.listen_client_urls {
+            listeners.push((listen(url)?, client_settings));
+        }
+        for url in &config.listen_metrics_urls {
+            listeners.push((listen(url)?, metrics_settings));
+        }
+        let peers = config.listen_peer_urls.iter().map(listen).collect::<Result<Vec<_>, _>>()?;
+
+        let threads = config.front_threads;
+        let urls = config.listen_client_urls.clone();
+        let (node, member, leader_lost) = NodeThread::start(config, disk, peers).await?;
+        let router = Router::new(member.clone(), leader_lost);
+        let services = Arc::new(Services { member: member.clone(), router });
+        let front = Front::start(listeners, threads, &services)?;
+        tracing::info!("ready to serve client requests");
+        for url in urls {
+            tracing::info!(traffic = "grpc+http", address = %url, "serving client traffic");
+        }
+        Ok(Server { member, front, node })
+    }
+
+    /// Waits until the node stops by itself, and says why.
+    pub async fn stopped(&self) -> StopReason {
+        self.member.stopped().await
+    }
+
+    /// Hands leadership over, lets calls under way end, and stops everything.
+    pub async fn stop(self) {
+        let member = self.member.clone();
+        let shutdown = self.node.handle.spawn(async move { member.shutdown().await });
+        if timeout(SHUTDOWN_LIMIT, shutdown).await.is_err() {
+            tracing::warn!("the node did not stop in time");
+        }
+        self.front.stop();
+        self.node.stop();
+    }
+}
+
+fn listen(url: &Url) -> Result<TcpListener, ServeError> {
+    let bound = url.bind_address().and_then(front::listen);
+    bound.map_err(|source| ServeError::Listen { url: url.to_string(), source })
+}
+
+/// The thread with the node's runtime. Everything of the node and of its peers runs on it.
+struct NodeThread {
+    handle: Handle,
+    stopping: CancellationToken,
+    thread: JoinHandle<()>,
+}
+
+type Started = (Arc<Member>, watch::Receiver<bool>);
+
+impl NodeThread {
+    async fn start(
+        config: Config,
+        disk: NativeDisk,
+        peers: Vec<TcpListener>,
+    ) -> Result<(NodeThread, Arc<Member>, watch::Receiver<bool>), ServeError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let stopping = CancellationToken::new();
+        let (result, started) = oneshot::channel();
+        let run = {
+            let stopping = stopping.clone();
+            move || run_node(&runtime, config, disk, peers, stopping, result)
+        };
+        let thread = thread::Builder::new().name("node".to_owned()).spawn(run)?;
+        let ended = || ServeError::Thread(io::Error::other("the node's thread ended"));
+        let (member, leader_lost) = started.await.map_err(|_| ended())??;
+        Ok((NodeThread { handle, stopping, thread }, member, leader_lost))
+    }
+
+    fn stop(self) {
+        self.stopping.cancel();
+        // A thread that panicked has said so; with `panic = "abort"` there is none.
+        _ = self.thread.join();
+    }
+}
+
+fn run_node(
+    runtime: &Runtime,
+    config: Config,
+    disk: NativeDisk,
+    peers: Vec<TcpListener>,
+    stopping: CancellationToken,
+    result: oneshot::Sender<Result<Started, ServeError>>,
+) {
+    runtime.block_on(async {
+        let transport = Arc::new(TcpTransport::new(Handle::current()));
+        let native = Native::new(Arc::new(disk), transport);
+        let election_timeout = config.node.election_timeout;
+        let started = match Node::start(config.node, native).await {
+            Ok(member) => serve_peers(&member, peers, &stopping).map(|()| {
+                let (lost, leader_lost) = watch::channel(false);
+                tokio::spawn(rpc::watch_leader(member.clone(), election_timeout, lost));
+                (member, leader_lost)
+            }),
+            Err(error) => Err(error.into()),
+        };
+        // Nobody waits for it only if the start was given up.
+        if result.send(started).is_ok() {
+            stopping.cancelled().await;
+        }
+    });
+}
+
+/// From here on the member speaks under its name, and listens to its peers.
+fn serve_peers(
+    member: &Arc<Member>,
+    listeners: Vec<TcpListener>,
+    stopping: &CancellationToken,
+) -> Result<(), ServeError> {
+    let info = member.info();
+    let identity = Identity { cluster_id: info.cluster_id, member_id: info.member_id };
+    member.platform().set_identity(identity);
+    for listener in listeners {
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let member = member.clone();
+        let handle = move |from, request| {
+            let member = member.clone();
+            async move { member.handle_peer(from, request).await }
+        };
+        let peers = PeerListener { identity, handle, stopping: stopping.clone() };
+        tokio::spawn(peers.serve(listener));
+    }
+    Ok(())
+}
+
+/// What the front hands its calls to.
+struct Services {
+    member: Arc<Member>,
+    router: Router,
+}
+
+impl Handler for Services {
+    fn grpc(
+        self: &Arc<Self>,
+        path: &str,
+        call: Call,
+    ) -> Result<BoxFuture<'static, ()>, (Call, Status)> {
+        self.router.route(path, call)
+    }
+
+    async fn http(self: &Arc<Self>, request: ::http::Request<()>) -> ::http::Response<Bytes> {
+        http::answer(&self.member, &self.router, &request).await
+    }
+}
