@@ -150,7 +150,8 @@ fn version() -> String {
         other => other,
     };
     format!(
-        "etcd Version: {VERSION}\nGit SHA: coracle-{}\nGo Version: none (Rust)\nGo OS/Arch: {}/{architecture}\n",
+        "etcd Version: {VERSION}\nGit SHA: coracle-{}\nGo Version: none (Rust)\n\
+         Go OS/Arch: {}/{architecture}\n",
         env!("CARGO_PKG_VERSION"),
         env::consts::OS
     )

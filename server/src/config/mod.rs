@@ -1,13 +1,13 @@
 //! Configuration: etcd's flags, `ETCD_…` variables and configuration file, checked as etcd does.
 //!
-//! [`flags`] is the table, [`sources`] reads values, this module gives them meaning. Everything here
-//! is a function of its arguments: nothing is bound, created or logged.
+//! [`flags`] is the table, [`sources`] reads values, this module gives them meaning. Everything
+//! here is a function of its arguments: nothing is bound, created or logged.
 
 mod flags;
 mod sources;
-pub(crate) mod urls;
 #[cfg(test)]
 mod tests;
+pub(crate) mod urls;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -93,7 +93,8 @@ fn build(mut values: Values) -> Result<Config, String> {
     let node = node_config(&values)?;
     let listen_client_urls = bindable(&values, "listen-client-urls")?;
     if values.is_given("listen-client-urls") && !values.is_given("advertise-client-urls") {
-        let text = "--advertise-client-urls is required when --listen-client-urls is set explicitly";
+        let text =
+            "--advertise-client-urls is required when --listen-client-urls is set explicitly";
         return Err(text.to_owned());
     }
     let data_dir = match values.get("data-dir") {
@@ -206,7 +207,9 @@ fn check_own_urls(
 ) -> Result<(), String> {
     let mut own: Vec<_> = cluster.iter().filter(|(n, _)| n == name).map(|(_, url)| url).collect();
     if own.is_empty() {
-        return Err(format!("couldn't find local name {name:?} in the initial cluster configuration"));
+        return Err(format!(
+            "couldn't find local name {name:?} in the initial cluster configuration"
+        ));
     }
     own.sort();
     let mut advertised: Vec<_> = advertised.iter().collect();

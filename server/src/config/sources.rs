@@ -93,9 +93,10 @@ fn read_flags(arguments: &[String]) -> Result<Result<Flags, Parsed>, ConfigError
         let value = match inline {
             Some(value) => value,
             None if flag.is_some_and(|flag| flag.kind == Kind::Bool) => "true".to_owned(),
-            None => arguments.next().cloned().ok_or_else(|| {
-                ConfigError::usage(format!("flag needs an argument: -{name}"))
-            })?,
+            None => arguments
+                .next()
+                .cloned()
+                .ok_or_else(|| ConfigError::usage(format!("flag needs an argument: -{name}")))?,
         };
         let Some(flag) = flag else {
             read.config_file = Some(value);
@@ -120,9 +121,9 @@ fn read_environment(
             continue;
         }
         let known = FLAGS.iter().map(|flag| (flag.variable(), flag));
-        let former = ALIASES.iter().filter_map(|(alias, name)| {
-            Some((flags::variable(alias), flags::find(name)?))
-        });
+        let former = ALIASES
+            .iter()
+            .filter_map(|(alias, name)| Some((flags::variable(alias), flags::find(name)?)));
         let Some((_, flag)) = known.chain(former).find(|(known, _)| known == variable) else {
             values.warnings.push(format!("unrecognized environment variable: {variable}"));
             continue;
@@ -163,7 +164,9 @@ fn read_file(path: &str) -> Result<Values, ConfigError> {
             if matches!(key.as_str(), "client-transport-security" | "peer-transport-security")
                 && !is_blank(&value)
             {
-                return Err(ConfigError::invalid(format!("{path}: {key}: TLS is not supported yet")));
+                return Err(ConfigError::invalid(format!(
+                    "{path}: {key}: TLS is not supported yet"
+                )));
             }
             values.warnings.push(format!("{path}: unknown key {key:?}"));
             continue;
@@ -185,7 +188,8 @@ fn file_value(flag: &Flag, value: Value) -> Option<String> {
         Value::Number(number) if flag.kind == Kind::Duration => format!("{number}ns"),
         Value::Number(number) => number.to_string(),
         Value::Sequence(items) => {
-            let texts: Vec<_> = items.into_iter().filter_map(|item| file_value(flag, item)).collect();
+            let texts: Vec<_> =
+                items.into_iter().filter_map(|item| file_value(flag, item)).collect();
             texts.join(",")
         }
         Value::Null | Value::Mapping(_) | Value::Tagged(_) => return None,

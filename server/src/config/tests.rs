@@ -39,7 +39,15 @@ fn defaults_are_etcds() {
 #[test]
 fn flags_come_in_four_forms() {
     let config = config(
-        &["--name=a", "-data-dir", "/d", "--pre-vote=false", "-unsafe-no-fsync", "--max-learners", "3"],
+        &[
+            "--name=a",
+            "-data-dir",
+            "/d",
+            "--pre-vote=false",
+            "-unsafe-no-fsync",
+            "--max-learners",
+            "3",
+        ],
         &[],
     );
     assert_eq!((config.node.name.as_str(), config.node.max_learners), ("a", 3));
@@ -49,12 +57,16 @@ fn flags_come_in_four_forms() {
 
 #[test]
 fn cfg_01_environment_fills_in_and_conflicts() {
-    let config = config(&["--name", "a"], &[("ETCD_MAX_TXN_OPS", "7"), ("ETCD_FOO", "x"), ("HOME", "/")]);
+    let config =
+        config(&["--name", "a"], &[("ETCD_MAX_TXN_OPS", "7"), ("ETCD_FOO", "x"), ("HOME", "/")]);
     assert_eq!(config.node.max_txn_ops, 7);
     assert_eq!(config.warnings, ["unrecognized environment variable: ETCD_FOO"]);
     let (status, text) = error(&["--name", "a"], &[("ETCD_NAME", "b")]);
     assert_eq!(status, 1);
-    assert!(text.starts_with("conflicting environment variable is shadowed by corresponding"), "{text}");
+    assert!(
+        text.starts_with("conflicting environment variable is shadowed by corresponding"),
+        "{text}"
+    );
     let (_, text) = error(&[], &[("ETCD_MAX_TXN_OPS", "x")]);
     assert_eq!(text, "invalid value \"x\" for ETCD_MAX_TXN_OPS: parse error");
 }
@@ -127,7 +139,8 @@ fn cfg_04_values_must_go_together() {
         ),
         (
             &["--election-timeout=400"],
-            "--election-timeout[400ms] should be at least as 5 times as --heartbeat-interval[100ms]",
+            "--election-timeout[400ms] should be at least as 5 times as \
+             --heartbeat-interval[100ms]",
         ),
         (
             &["--election-timeout=50001"],

@@ -28,7 +28,8 @@ impl Url {
     /// The URL in `text`, or what is wrong with it.
     pub fn parse(text: &str) -> Result<Url, String> {
         let text = text.trim();
-        let unsupported_scheme = || format!("URL scheme must be http, https, unix, or unixs: {text}");
+        let unsupported_scheme =
+            || format!("URL scheme must be http, https, unix, or unixs: {text}");
         let (scheme, rest) = text.split_once("://").ok_or_else(unsupported_scheme)?;
         match scheme {
             "http" => {}
@@ -91,7 +92,10 @@ mod tests {
             assert_eq!(Url::parse(text).unwrap().to_string(), text);
         }
         let list = Url::parse_list("http://b:1, http://a:2,http://b:1").unwrap();
-        assert_eq!(list.iter().map(Url::to_string).collect::<Vec<_>>(), ["http://a:2", "http://b:1"]);
+        assert_eq!(
+            list.iter().map(Url::to_string).collect::<Vec<_>>(),
+            ["http://a:2", "http://b:1"]
+        );
     }
 
     #[test]

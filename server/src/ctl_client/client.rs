@@ -42,8 +42,14 @@ pub(super) struct GrpcClient {
     /// The first one answered; the others are dialled when they are needed.
     channels: Vec<Channel>,
     token: Option<MetadataValue<Ascii>>,
-    max_send_bytes: usize,
-    max_receive_bytes: usize,
+    limits: Limits,
+}
+
+/// The largest messages, in bytes.
+#[derive(Clone, Copy)]
+struct Limits {
+    send: usize,
+    receive: usize,
 }
 
 /// Whether a call may be repeated.
@@ -78,8 +84,10 @@ impl GrpcClient {
             let mut client = GrpcClient {
                 channels,
                 token: None,
-                max_send_bytes: or(connection.max_request_bytes, DEFAULT_SEND_BYTES),
-                max_receive_bytes: or(connection.max_receive_bytes, DEFAULT_RECEIVE_BYTES),
+                limits: Limits {
+                    send: or(connection.max_request_bytes, DEFAULT_SEND_BYTES),
+                    receive: or(connection.max_receive_bytes, DEFAULT_RECEIVE_BYTES),
+                },
             };
             if let Some((name, password)) = connection.credentials {
                 client.log_in(name, password).await?;
@@ -95,9 +103,10 @@ impl GrpcClient {
             AuthClient::new(channel).authenticate(request).await
         });
         let token = answer.await?.token.parse();
-        self.token = Some(token.map_err(|_| {
-            rpc_error(Code::Internal, "the server's token is not text".to_owned())
-        })?);
+        self.token =
+            Some(token.map_err(|_| {
+                rpc_error(Code::Internal, "the server's token is not text".to_owned())
+            })?);
         Ok(())
     }
 
@@ -178,20 +187,21 @@ fn status_error(status: Status) -> RpcError {
     RpcError { code: status.code() as u32, message: status.message().to_owned() }
 }
 
-/// A generated client on `channel`, with this client's bounds.
+/// A generated client on `channel`, with this client's limits.
 macro_rules! service {
-    ($self:ident $client:ident $channel:expr) => {
+    ($limits:expr, $client:ident $channel:expr) => {
         $client::new($channel)
-            .max_encoding_message_size($self.max_send_bytes)
-            .max_decoding_message_size($self.max_receive_bytes)
+            .max_encoding_message_size($limits.send)
+            .max_decoding_message_size($limits.receive)
     };
 }
 
 macro_rules! unary {
     ($($method:ident $effect:ident $client:ident $request:ident $reply:ident;)*) => {$(
         fn $method(&self, message: $request) -> Reply<'_, $reply> {
-            Box::pin(self.call($effect, message, |channel, request| async move {
-                service!(self $client channel).$method(request).await
+            let limits = self.limits;
+            Box::pin(self.call($effect, message, move |channel, request| async move {
+                service!(limits, $client channel).$method(request).await
             }))
         }
     )*};
@@ -222,20 +232,20 @@ impl Client for GrpcClient {
 
     fn watch(&self) -> Duplex<WatchRequest, WatchResponse> {
         let (requests, queue) = requests();
-        let mut client = service!(self WatchClient self.channels[0].clone());
+        let mut client = service!(self.limits, WatchClient self.channels[0].clone());
         let request = self.request(queue);
         Duplex { requests, replies: replies(async move { client.watch(request).await }) }
     }
 
     fn lease_keep_alive(&self) -> Duplex<LeaseKeepAliveRequest, LeaseKeepAliveResponse> {
         let (requests, queue) = requests();
-        let mut client = service!(self LeaseClient self.channels[0].clone());
+        let mut client = service!(self.limits, LeaseClient self.channels[0].clone());
         let request = self.request(queue);
         Duplex { requests, replies: replies(async move { client.lease_keep_alive(request).await }) }
     }
 
     fn snapshot(&self, request: SnapshotRequest) -> Replies<SnapshotResponse> {
-        let mut client = service!(self MaintenanceClient self.channels[0].clone());
+        let mut client = service!(self.limits, MaintenanceClient self.channels[0].clone());
         let request = self.request(request);
         replies(async move { client.snapshot(request).await })
     }

@@ -85,16 +85,14 @@ impl Environment for Native {
         Box::pin(tokio::time::sleep(duration))
     }
 
-    fn create_file(
-        &self,
-        path: &str,
-    ) -> LocalBoxFuture<'_, Result<Box<dyn FileWriter>, String>> {
+    fn create_file(&self, path: &str) -> LocalBoxFuture<'_, Result<Box<dyn FileWriter>, String>> {
         let path = path.to_owned();
         Box::pin(async move {
             let part = PathBuf::from(format!("{path}.part"));
             let mut options = OpenOptions::new();
             options.write(true).create(true).truncate(true).mode(0o600);
-            let file = options.open(&part).map_err(|error| format!("{}: {error}", part.display()))?;
+            let file =
+                options.open(&part).map_err(|error| format!("{}: {error}", part.display()))?;
             let writer = PartFile { file, part, path: PathBuf::from(path), finished: false };
             Ok(Box::new(writer) as Box<dyn FileWriter>)
         })

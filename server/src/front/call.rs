@@ -209,10 +209,7 @@ impl Call {
 }
 
 /// Runs `work` until it is done, or, with `None`, until the client resets the stream.
-async fn unless_reset<F: Future>(
-    respond: &mut SendResponse<Bytes>,
-    work: F,
-) -> Option<F::Output> {
+async fn unless_reset<F: Future>(respond: &mut SendResponse<Bytes>, work: F) -> Option<F::Output> {
     let mut work = pin!(work);
     poll_fn(|cx| {
         if let Poll::Ready(output) = work.as_mut().poll(cx) {

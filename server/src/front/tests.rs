@@ -27,10 +27,8 @@ impl Handler for Echo {
                 if put.key.is_empty() {
                     return Err(Error::EmptyKey);
                 }
-                let prev_kv = coracle_core::api::mvccpb::KeyValue {
-                    value: put.value,
-                    ..Default::default()
-                };
+                let prev_kv =
+                    coracle_core::api::mvccpb::KeyValue { value: put.value, ..Default::default() };
                 Ok(pb::PutResponse { header: None, prev_kv: Some(prev_kv) })
             }))),
             "/etcdserverpb.Watch/Watch" => Ok(Box::pin(async move {
@@ -50,7 +48,11 @@ impl Handler for Echo {
     }
 
     async fn http(self: &Arc<Self>, request: http::Request<()>) -> http::Response<Bytes> {
-        http::Response::new(Bytes::from(format!("{:?} {}", request.version(), request.uri().path())))
+        http::Response::new(Bytes::from(format!(
+            "{:?} {}",
+            request.version(),
+            request.uri().path()
+        )))
     }
 }
 
@@ -78,10 +80,10 @@ async fn unary_calls_answer_errors_and_limits_as_grpc_go_does() {
         assert_eq!(answer.prev_kv.unwrap().value.len(), length);
     }
     let refused = client.put(put("", 1)).await.unwrap_err();
-    assert_eq!((refused.code(), refused.message()), (
-        Code::InvalidArgument,
-        "etcdserver: key is not provided"
-    ));
+    assert_eq!(
+        (refused.code(), refused.message()),
+        (Code::InvalidArgument, "etcdserver: key is not provided")
+    );
     let refused = client.put(put("k", 2043)).await.unwrap_err();
     assert_eq!(refused.code(), Code::ResourceExhausted);
     assert_eq!(refused.message(), "grpc: received message larger than max (2049 vs. 2048)");
@@ -116,7 +118,15 @@ async fn many_calls_share_connections_and_threads() {
         for length in 0..100 {
             let mut client = client.clone();
             calls.spawn(async move {
-                client.put(put("k", length)).await.unwrap().into_inner().prev_kv.unwrap().value.len()
+                client
+                    .put(put("k", length))
+                    .await
+                    .unwrap()
+                    .into_inner()
+                    .prev_kv
+                    .unwrap()
+                    .value
+                    .len()
             });
         }
     }
@@ -144,7 +154,8 @@ fn w_01_http1_on_the_same_port() {
 fn garbage_and_silence_hurt_nobody() {
     let (front, address) = start();
     let silent = net::TcpStream::connect(address).unwrap();
-    for garbage in [&b"\x16\x03\x01\x02\x00"[..], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nnonsense!!", &[0; 99]]
+    for garbage in
+        [&b"\x16\x03\x01\x02\x00"[..], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nnonsense!!", &[0; 99]]
     {
         let mut client = net::TcpStream::connect(address).unwrap();
         client.write_all(garbage).unwrap();

@@ -163,10 +163,10 @@ mod tests {
     #[test]
     fn h_01_bodies() {
         let healthy = health_response(None);
-        assert_eq!((healthy.status().as_u16(), &healthy.body()[..]), (
-            200,
-            &br#"{"health":"true","reason":""}"#[..]
-        ));
+        assert_eq!(
+            (healthy.status().as_u16(), &healthy.body()[..]),
+            (200, &br#"{"health":"true","reason":""}"#[..])
+        );
         let ill = health_response(Some("ALARM NOSPACE"));
         assert_eq!(ill.status().as_u16(), 503);
         assert_eq!(ill.body(), "{\"health\":\"false\",\"reason\":\"ALARM NOSPACE\"}\n");

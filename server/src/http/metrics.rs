@@ -60,7 +60,8 @@ impl Page {
 
     fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
         let labels: Vec<_> = labels.iter().map(|(key, value)| format!("{key}={value:?}")).collect();
-        let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+        let labels =
+            if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
         _ = writeln!(self.0, "{name}{labels} {value}");
     }
 
@@ -86,26 +87,37 @@ impl Page {
     }
 }
 
-#[rustfmt::skip] // One metric, one line: a table.
 fn server(page: &mut Page, info: &NodeInfo) {
     let id = format!("{:x}", info.member_id);
-    page.family("etcd_server_id", "gauge", "Server or member ID in hexadecimal format. 1 for 'server_id' label with current ID.");
-    page.sample("etcd_server_id", &[("server_id", &id)], 1);
-    page.family("etcd_server_version", "gauge", "Which version is running. 1 for 'server_version' label with current version.");
-    page.sample("etcd_server_version", &[("server_version", VERSION)], 1);
-    page.family("etcd_cluster_version", "gauge", "Which version is running. 1 for 'cluster_version' label with current cluster version");
-    page.sample("etcd_cluster_version", &[("cluster_version", MINOR_VERSION)], 1);
-    page.gauge("etcd_server_has_leader", u8::from(info.leader != 0), "Whether or not a leader exists. 1 is existence, 0 is not.");
-    page.gauge("etcd_server_is_leader", u8::from(info.is_leader), "Whether or not this member is a leader. 1 if is, 0 otherwise.");
-    page.gauge("etcd_server_is_learner", u8::from(info.is_learner), "Whether or not this member is a learner. 1 if is, 0 otherwise.");
-    page.counter("etcd_server_leader_changes_seen_total", info.leader_changes_seen, "The number of leader changes seen.");
-    page.gauge("etcd_server_proposals_committed_total", info.committed, "The total number of consensus proposals committed.");
-    page.gauge("etcd_server_proposals_applied_total", info.applied, "The total number of consensus proposals applied.");
-    page.gauge("etcd_server_proposals_pending", info.proposals_pending, "The current number of pending proposals to commit.");
-    page.counter("etcd_server_proposals_failed_total", info.proposals_failed, "The total number of failed proposals seen.");
-    page.counter("etcd_server_slow_apply_total", info.slow_applies, "The total number of slow apply requests (likely overloaded from slow disk).");
-    page.gauge("etcd_server_quota_backend_bytes", info.db_quota, "Current backend storage quota size in bytes.");
-    page.family("etcd_debugging_server_alarms", "gauge", "Alarms for every member in cluster. 1 for 'server_id' label with current ID. 2 for 'alarm_type' label with type of this alarm");
+    for (name, label, value) in [
+        ("etcd_server_id", "server_id", id.as_str()),
+        ("etcd_server_version", "server_version", VERSION),
+        ("etcd_cluster_version", "cluster_version", MINOR_VERSION),
+    ] {
+        page.family(name, "gauge", "Always 1; the label tells.");
+        page.sample(name, &[(label, value)], 1);
+    }
+    let yes = u64::from;
+    for (name, value, help) in [
+        ("has_leader", yes(info.leader != 0), "Whether or not a leader exists."),
+        ("is_leader", yes(info.is_leader), "Whether or not this member is a leader."),
+        ("is_learner", yes(info.is_learner), "Whether or not this member is a learner."),
+        ("proposals_committed_total", info.committed, "Consensus proposals committed."),
+        ("proposals_applied_total", info.applied, "Consensus proposals applied."),
+        ("proposals_pending", info.proposals_pending, "Pending proposals to commit."),
+        ("quota_backend_bytes", info.db_quota, "Backend storage quota in bytes."),
+    ] {
+        page.gauge(&format!("etcd_server_{name}"), value, help);
+    }
+    for (name, value, help) in [
+        ("leader_changes_seen_total", info.leader_changes_seen, "Leader changes seen."),
+        ("proposals_failed_total", info.proposals_failed, "Failed proposals seen."),
+        ("slow_apply_total", info.slow_applies, "Slow applies (likely a slow disk)."),
+    ] {
+        page.counter(&format!("etcd_server_{name}"), value, help);
+    }
+    let name = "etcd_debugging_server_alarms";
+    page.family(name, "gauge", "1 for every alarm that is raised.");
     for alarm in &info.alarms {
         let id = format!("{:x}", alarm.member_id);
         let kind = match alarm.alarm() {
@@ -113,26 +125,45 @@ fn server(page: &mut Page, info: &NodeInfo) {
             AlarmType::Corrupt => "CORRUPT",
             AlarmType::None => "NONE",
         };
-        page.sample("etcd_debugging_server_alarms", &[("alarm_type", kind), ("server_id", &id)], 1);
+        page.sample(name, &[("alarm_type", kind), ("server_id", &id)], 1);
     }
 }
 
-#[rustfmt::skip] // One metric, one line: a table.
 fn storage(page: &mut Page, info: &NodeInfo) {
-    page.histogram("etcd_disk_wal_fsync_duration_seconds", &info.wal_fsync, "The latency distributions of fsync called by WAL.");
-    page.gauge("etcd_disk_wal_write_bytes_total", info.wal_bytes_written, "Total number of bytes written in WAL.");
-    page.histogram("etcd_disk_backend_commit_duration_seconds", &info.backend_commit, "The latency distributions of commit called by backend.");
-    page.gauge("etcd_mvcc_db_total_size_in_bytes", info.db_size, "Total size of the underlying database physically allocated in bytes.");
-    page.gauge("etcd_mvcc_db_total_size_in_use_in_bytes", info.db_size_in_use, "Total size of the underlying database logically in use in bytes.");
-    page.counter("etcd_mvcc_put_total", info.puts, "Total number of puts seen by this member.");
-    page.counter("etcd_mvcc_range_total", info.ranges, "Total number of ranges seen by this member.");
-    page.counter("etcd_mvcc_delete_total", info.deletes, "Total number of deletes seen by this member.");
-    page.counter("etcd_mvcc_txn_total", info.txns, "Total number of txns seen by this member.");
-    page.gauge("etcd_debugging_mvcc_keys_total", info.keys, "Total number of keys.");
-    page.gauge("etcd_debugging_mvcc_current_revision", info.revision, "The current revision of store.");
-    page.gauge("etcd_debugging_mvcc_compact_revision", info.compact_revision, "The revision of the last compaction in store.");
-    page.gauge("etcd_debugging_mvcc_watcher_total", info.watchers, "Total number of watchers.");
-    page.gauge("etcd_debugging_mvcc_watch_stream_total", info.watch_streams, "Total number of watch streams.");
+    let help = "The latency distributions of fsync called by WAL.";
+    page.histogram("etcd_disk_wal_fsync_duration_seconds", &info.wal_fsync, help);
+    let help = "Total number of bytes written in WAL.";
+    page.gauge("etcd_disk_wal_write_bytes_total", info.wal_bytes_written, help);
+    let help = "The latency distributions of commit called by backend.";
+    page.histogram("etcd_disk_backend_commit_duration_seconds", &info.backend_commit, help);
+    for (name, value, help) in [
+        ("db_total_size_in_bytes", info.db_size, "Bytes allocated by the database."),
+        ("db_total_size_in_use_in_bytes", info.db_size_in_use, "Bytes in use of the database."),
+    ] {
+        page.gauge(&format!("etcd_mvcc_{name}"), value, help);
+    }
+    for (name, value) in [
+        ("put_total", info.puts),
+        ("range_total", info.ranges),
+        ("delete_total", info.deletes),
+        ("txn_total", info.txns),
+    ] {
+        page.counter(&format!("etcd_mvcc_{name}"), value, "Operations seen by this member.");
+    }
+    let revisions = [
+        ("current_revision", info.revision, "The current revision of the store."),
+        ("compact_revision", info.compact_revision, "The revision of the last compaction."),
+    ];
+    for (name, value, help) in revisions {
+        page.gauge(&format!("etcd_debugging_mvcc_{name}"), value, help);
+    }
+    for (name, value, help) in [
+        ("keys_total", info.keys, "Total number of keys."),
+        ("watcher_total", info.watchers, "Total number of watchers."),
+        ("watch_stream_total", info.watch_streams, "Total number of watch streams."),
+    ] {
+        page.gauge(&format!("etcd_debugging_mvcc_{name}"), value, help);
+    }
 }
 
 fn grpc(page: &mut Page, router: &Router) {
@@ -183,16 +214,20 @@ fn grpc(page: &mut Page, router: &Router) {
     }
 }
 
-#[rustfmt::skip] // One metric, one line: a table.
 fn process(page: &mut Page, process: &Process) {
-    page.counter("process_cpu_seconds_total", process.cpu.as_secs_f64(), "Total user and system CPU time spent in seconds.");
-    page.gauge("process_max_fds", process.max_fds, "Maximum number of open file descriptors.");
-    page.gauge("process_open_fds", process.open_fds, "Number of open file descriptors.");
-    page.gauge("process_resident_memory_bytes", process.resident_bytes, "Resident memory size in bytes.");
-    page.gauge("process_start_time_seconds", process.start_seconds, "Start time of the process since unix epoch in seconds.");
-    page.gauge("process_virtual_memory_bytes", process.virtual_bytes, "Virtual memory size in bytes.");
-    page.gauge("os_fd_used", process.open_fds, "The number of used file descriptors.");
-    page.gauge("os_fd_limit", process.max_fds, "The file descriptor limit.");
+    let cpu = process.cpu.as_secs_f64();
+    page.counter("process_cpu_seconds_total", cpu, "User and system CPU time spent in seconds.");
+    for (name, value, help) in [
+        ("process_max_fds", process.max_fds, "Maximum number of open file descriptors."),
+        ("process_open_fds", process.open_fds, "Number of open file descriptors."),
+        ("process_resident_memory_bytes", process.resident_bytes, "Resident memory in bytes."),
+        ("process_virtual_memory_bytes", process.virtual_bytes, "Virtual memory in bytes."),
+        ("process_start_time_seconds", process.start_seconds, "Start, in Unix seconds."),
+        ("os_fd_used", process.open_fds, "The number of used file descriptors."),
+        ("os_fd_limit", process.max_fds, "The file descriptor limit."),
+    ] {
+        page.gauge(name, value, help);
+    }
 }
 
 #[cfg(test)]
@@ -210,15 +245,19 @@ mod tests {
             sum: Duration::from_millis(1500),
         };
         storage(&mut page, &NodeInfo { wal_fsync, ..NodeInfo::default() });
-        let expected = "\
-            # HELP etcd_disk_wal_fsync_duration_seconds The latency distributions of fsync called by WAL.\n\
-            # TYPE etcd_disk_wal_fsync_duration_seconds histogram\n\
-            etcd_disk_wal_fsync_duration_seconds_bucket{le=\"0.001\"} 2\n\
-            etcd_disk_wal_fsync_duration_seconds_bucket{le=\"0.5\"} 3\n\
-            etcd_disk_wal_fsync_duration_seconds_bucket{le=\"+Inf\"} 4\n\
-            etcd_disk_wal_fsync_duration_seconds_sum 1.5\n\
-            etcd_disk_wal_fsync_duration_seconds_count 4\n";
-        assert!(page.0.starts_with(expected), "{}", page.0);
+        let samples: Vec<_> = page.0.lines().take(7).collect();
+        let name = "etcd_disk_wal_fsync_duration_seconds";
+        assert_eq!(
+            samples[1..],
+            [
+                format!("# TYPE {name} histogram"),
+                format!("{name}_bucket{{le=\"0.001\"}} 2"),
+                format!("{name}_bucket{{le=\"0.5\"}} 3"),
+                format!("{name}_bucket{{le=\"+Inf\"}} 4"),
+                format!("{name}_sum 1.5"),
+                format!("{name}_count 4"),
+            ]
+        );
         let mut page = Page::default();
         let info = NodeInfo { leader: 7, member_id: 0xabc, is_leader: true, ..NodeInfo::default() };
         server(&mut page, &info);

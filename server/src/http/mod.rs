@@ -88,10 +88,7 @@ mod tests {
 
     #[test]
     fn h_03_version() {
-        assert_eq!(
-            version(),
-            r#"{"etcdserver":"3.7.1","etcdcluster":"3.7.0","storage":"3.7.0"}"#
-        );
+        assert_eq!(version(), r#"{"etcdserver":"3.7.1","etcdcluster":"3.7.0","storage":"3.7.0"}"#);
     }
 
     #[test]
@@ -100,7 +97,10 @@ mod tests {
         assert_eq!(response.body(), "404 page not found\n");
         assert_eq!(response.headers()["x-content-type-options"], "nosniff");
         let response = method_not_allowed();
-        assert_eq!((response.status().as_u16(), &response.headers()["allow"]), (405, &"GET".parse().unwrap()));
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["allow"]),
+            (405, &"GET".parse().unwrap())
+        );
     }
 
     #[test]

@@ -20,7 +20,8 @@ pub(super) struct Process {
 
 impl Process {
     pub(super) fn read() -> Process {
-        let file = |name: &str| fs::read_to_string(format!("/proc/self/{name}")).unwrap_or_default();
+        let file =
+            |name: &str| fs::read_to_string(format!("/proc/self/{name}")).unwrap_or_default();
         let (cpu, started) = parse_stat(&file("stat")).unwrap_or_default();
         let boot = fs::read_to_string("/proc/stat").unwrap_or_default();
         let status = file("status");
@@ -64,6 +65,9 @@ mod tests {
         assert_eq!(times, (Duration::from_secs(2), Duration::from_millis(123_450)));
         assert_eq!(parse_stat("nonsense"), None);
         assert_eq!(field("VmPeak:\t 1 kB\nVmRSS:\t  42 kB\n", "VmRSS:"), Some(42));
-        assert_eq!(field("Max open files            1024   4096  files", "Max open files"), Some(1024));
+        assert_eq!(
+            field("Max open files            1024   4096  files", "Max open files"),
+            Some(1024)
+        );
     }
 }

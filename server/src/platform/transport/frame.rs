@@ -149,14 +149,21 @@ mod tests {
 
     /// A stream that gives `piece` bytes at a time.
     fn tokio_test_stream(bytes: Vec<u8>, piece: usize) -> impl AsyncRead + Unpin {
-        let pieces: Vec<_> =
-            bytes.chunks(piece).map(|piece| Ok::<_, io::Error>(Bytes::copy_from_slice(piece))).collect();
+        let pieces: Vec<_> = bytes
+            .chunks(piece)
+            .map(|piece| Ok::<_, io::Error>(Bytes::copy_from_slice(piece)))
+            .collect();
         tokio_util::io::StreamReader::new(tokio_stream::iter(pieces))
     }
 
     #[tokio::test]
     async fn nonsense_is_an_error_and_no_allocation() {
-        for nonsense in [&b"GET / HTTP/1.1\r\n"[..], &[0, 0, 0, 1, 9], &[0xff; 64], &[0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0, 77]] {
+        for nonsense in [
+            &b"GET / HTTP/1.1\r\n"[..],
+            &[0, 0, 0, 1, 9],
+            &[0xff; 64],
+            &[0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0, 77],
+        ] {
             let mut stream = nonsense;
             let error = FrameReader::default().next(&mut stream, MAX_HELLO).await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidData);

@@ -152,7 +152,12 @@ async fn a_broken_connection_fails_its_requests_and_is_made_anew() {
 async fn garbage_is_dropped() {
     let (target, _stopping) = member_2().await;
     let address = &target.urls[0]["http://".len()..];
-    for garbage in [&b"GET /version HTTP/1.1\r\n\r\n"[..], &[0xff; 5000], &[0; 13], b"\0\0\0\x0a\0\0\0\0\0\0\0\0\0\x08"] {
+    for garbage in [
+        &b"GET /version HTTP/1.1\r\n\r\n"[..],
+        &[0xff; 5000],
+        &[0; 13],
+        b"\0\0\0\x0a\0\0\0\0\0\0\0\0\0\x08",
+    ] {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(garbage).await.unwrap();
         // An end, by close or by reset; how many bytes came before it does not matter.
