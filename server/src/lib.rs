@@ -5,7 +5,7 @@
 //! [`coracle_core::node::Node`], and `platform` is what the node stands on. [`ctl_client`] is the
 //! other end of the wire.
 //!
-//! Invariants: only this crate knows tokio, h2 and tonic; nothing here decides what a request means.
+//! Invariants: only this crate knows tokio, h2 and tonic; what a request means is decided in core.
 
 pub mod config;
 pub mod server;
@@ -20,5 +20,3 @@ pub mod codec;
 pub mod ctl_client;
 pub mod grpc;
 pub mod logging;
-
-pub use http::VERSION;

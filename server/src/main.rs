@@ -6,9 +6,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use coracle_core::node::StopReason;
+use coracle_core::node::{ETCD_VERSION, StopReason};
 use coracle_server::config::{self, Config, Parsed};
-use coracle_server::{VERSION, ctl_client, logging, server::Server};
+use coracle_server::{ctl_client, logging, server::Server};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 fn main() -> ExitCode {
@@ -70,13 +70,15 @@ fn run(config: Config) -> Result<ExitCode> {
         tracing::info!(
             name = config.node.name,
             data_dir = %config.data_dir.display(),
-            etcd_version = VERSION,
+            etcd_version = ETCD_VERSION,
             "starting a member"
         );
         // A start may wait for a cluster to join; a signal ends the wait.
         let server = tokio::select! {
             started = Server::start(config) => started?,
-            signal = first(&mut terminate, &mut interrupt) => return Ok((None, End::Signal(signal))),
+            signal = first(&mut terminate, &mut interrupt) => {
+                return Ok((None, End::Signal(signal)));
+            }
         };
         notify_supervisor();
         let ended = tokio::select! {
@@ -150,7 +152,7 @@ fn version() -> String {
         other => other,
     };
     format!(
-        "etcd Version: {VERSION}\nGit SHA: coracle-{}\nGo Version: none (Rust)\n\
+        "etcd Version: {ETCD_VERSION}\nGit SHA: coracle-{}\nGo Version: none (Rust)\n\
          Go OS/Arch: {}/{architecture}\n",
         env!("CARGO_PKG_VERSION"),
         env::consts::OS

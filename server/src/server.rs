@@ -32,7 +32,7 @@ use crate::front::call::{Call, Status};
 use crate::front::{self, Front, Handler, Settings};
 use crate::http;
 use crate::platform::{Identity, Native, NativeDisk, PeerListener, TcpTransport};
-use crate::rpc::{self, Member, Router};
+use crate::rpc::{self, Member, Outlook, Router};
 
 /// How long handing over leadership and the last flush may take.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(7);
@@ -79,8 +79,8 @@ impl Server {
 
         let threads = config.front_threads;
         let urls = config.listen_client_urls.clone();
-        let (node, member, leader_lost) = NodeThread::start(config, disk, peers).await?;
-        let router = Router::new(member.clone(), leader_lost);
+        let (node, member, outlook) = NodeThread::start(config, disk, peers).await?;
+        let router = Router::new(member.clone(), outlook);
         let services = Arc::new(Services { member: member.clone(), router });
         let front = Front::start(listeners, threads, &services)?;
         tracing::info!("ready to serve client requests");
@@ -119,14 +119,14 @@ struct NodeThread {
     thread: JoinHandle<()>,
 }
 
-type Started = (Arc<Member>, watch::Receiver<bool>);
+type Started = (Arc<Member>, watch::Receiver<Outlook>);
 
 impl NodeThread {
     async fn start(
         config: Config,
         disk: NativeDisk,
         peers: Vec<TcpListener>,
-    ) -> Result<(NodeThread, Arc<Member>, watch::Receiver<bool>), ServeError> {
+    ) -> Result<(NodeThread, Arc<Member>, watch::Receiver<Outlook>), ServeError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let stopping = CancellationToken::new();
@@ -137,8 +137,8 @@ impl NodeThread {
         };
         let thread = thread::Builder::new().name("node".to_owned()).spawn(run)?;
         let ended = || ServeError::Thread(io::Error::other("the node's thread ended"));
-        let (member, leader_lost) = started.await.map_err(|_| ended())??;
-        Ok((NodeThread { handle, stopping, thread }, member, leader_lost))
+        let (member, outlook) = started.await.map_err(|_| ended())??;
+        Ok((NodeThread { handle, stopping, thread }, member, outlook))
     }
 
     fn stop(self) {
@@ -162,9 +162,9 @@ fn run_node(
         let election_timeout = config.node.election_timeout;
         let started = match Node::start(config.node, native).await {
             Ok(member) => serve_peers(&member, peers, &stopping).map(|()| {
-                let (lost, leader_lost) = watch::channel(false);
-                tokio::spawn(rpc::watch_leader(member.clone(), election_timeout, lost));
-                (member, leader_lost)
+                let (seen, outlook) = watch::channel(Outlook::default());
+                tokio::spawn(rpc::keep_looking(member.clone(), election_timeout, seen));
+                (member, outlook)
             }),
             Err(error) => Err(error.into()),
         };

@@ -117,7 +117,7 @@ impl<P: Platform> Node<P> {
                 }
                 Renewal::NotFound => return Ok(LeaseKeepAliveReply { ttl: 0 }),
                 // Its revocation is on the way: it must not come back to life.
-                Renewal::Expired => self.pause_for_leader().await,
+                Renewal::Expired => self.lessor.settled(id).await,
                 Renewal::NotPrimary => return Err(Error::NotLeader),
             }
         }

@@ -69,6 +69,8 @@ pub struct Node<P: Platform> {
     log: LogStore<P::Runtime>,
     shared: Arc<StateMachineShared>,
     leadership: Leadership,
+    /// When the leader was last heard, in milliseconds of the host's monotonic time.
+    leader_heard_millis: AtomicU64,
     read_index: ReadIndexQueue,
     incoming: IncomingSnapshot,
     reconcile: mpsc::Sender<()>,
@@ -152,6 +154,7 @@ impl<P: Platform> Node<P> {
             reconcile_receiver: Mutex::new(Some(reconcile_receiver)),
             counters: Counters::default(),
             leadership: Leadership::default(),
+            leader_heard_millis: AtomicU64::new(0),
             incoming: IncomingSnapshot::default(),
             platform,
             config,
@@ -204,7 +207,7 @@ impl<P: Platform> Node<P> {
         NodeInfo {
             member_id: self.member_id,
             cluster_id: self.cluster_id,
-            leader: role.leader.unwrap_or(0),
+            leader: self.live_leader().unwrap_or(0),
             term: role.term,
             committed: status.committed,
             applied: self.shared.applied.get(),
@@ -232,6 +235,20 @@ impl<P: Platform> Node<P> {
             wal_bytes_written: log.written_bytes,
             backend_commit: Histogram::default(),
         }
+    }
+
+    /// The leader, unless nothing was heard of it for so long that it cannot be trusted to lead:
+    /// Raft itself remembers the last one until it learns of another.
+    fn live_leader(&self) -> Option<u64> {
+        let role = self.leadership.role();
+        let silence = if role.is_leader {
+            let others = self.consensus.status().voters.len() > 1;
+            self.consensus.quorum_ack_age().filter(|_| others).unwrap_or_default()
+        } else {
+            let heard = Duration::from_millis(self.leader_heard_millis.load(Ordering::Relaxed));
+            self.platform.monotonic().saturating_sub(heard)
+        };
+        role.leader.filter(|_| silence < self.config.election_timeout * 2)
     }
 
     /// Returns when the node has stopped, and why.

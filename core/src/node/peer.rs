@@ -1,11 +1,13 @@
 //! What other members ask of this one.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::Node;
+use super::{Node, StopReason};
 use super::propose::status;
 use crate::api::coraclepb as pb;
+use crate::api::coraclepb::append_entries_response::Kind;
 use crate::api::coraclepb::peer_request::Request;
 use crate::api::coraclepb::peer_response::Response;
 use crate::backend::{Backend, Restorer};
@@ -43,6 +45,10 @@ impl<P: Platform> Node<P> {
         match request {
             Request::AppendEntries(message) => {
                 let answer = self.consensus.append_entries(message).await;
+                if answer.as_ref().is_ok_and(|answer| answer.kind() != Kind::HigherVote) {
+                    let now = self.platform.monotonic().as_millis() as u64;
+                    self.leader_heard_millis.store(now, Ordering::Relaxed);
+                }
                 answer.map_or_else(raft, Response::AppendEntries)
             }
             Request::Vote(message) => {
@@ -140,7 +146,14 @@ impl<P: Platform> Node<P> {
         let target = PeerTarget { id, urls: member.peer_ur_ls };
         let request = pb::PeerRequest { request: Some(request) };
         let answer = self.transport.call(target, request, timeout).await?;
-        answer.response.ok_or_else(|| TransportError::Broken("an empty answer".to_owned()))
+        match answer.response {
+            Some(Response::Error(status)) if status.message == REMOVED_TEXT => {
+                self.stop.stop(StopReason::Removed);
+                Err(TransportError::Refused(status.message))
+            }
+            Some(response) => Ok(response),
+            None => Err(TransportError::Broken("an empty answer".to_owned())),
+        }
     }
 }
 

@@ -10,8 +10,9 @@ use futures_util::future::{Either, select};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use super::{Node, StopReason};
-use crate::api::coraclepb::MemberAdd;
+use crate::api::coraclepb as pb;
 use crate::api::coraclepb::command::Request as CommandRequest;
+use crate::api::coraclepb::peer_request::Request as PeerMessage;
 use crate::api::etcdserverpb::{LeaseCheckpointRequest, LeaseRevokeRequest, Member};
 use crate::error::Error;
 use crate::limits;
@@ -94,7 +95,7 @@ impl<P: Platform> Node<P> {
     /// replays the log knows them.
     async fn propose_first_members(self: &Arc<Self>) {
         for member in self.members.unrecorded_seeds() {
-            let add = CommandRequest::MemberAdd(MemberAdd { member: Some(member) });
+            let add = CommandRequest::MemberAdd(pb::MemberAdd { member: Some(member) });
             match self.propose(add).await {
                 Ok(_) | Err(Error::MemberExist | Error::PeerURLExist) => {}
                 // Another leader goes on with it.
@@ -197,13 +198,31 @@ impl<P: Platform> Node<P> {
                 self.leave().await;
                 return;
             }
-            if !self.leadership.role().is_leader {
+            let role = self.leadership.role();
+            if !role.is_leader {
+                let status = self.consensus.status();
+                let own_id = &self.member_id;
+                let in_raft = status.voters.contains(own_id) || status.learners.contains(own_id);
+                if role.leader.is_none() || !in_raft {
+                    self.ask_whether_removed().await;
+                }
                 continue;
             }
             let status = self.consensus.status();
             if status.membership_settled {
                 self.change_one(&status).await;
             }
+        }
+    }
+
+    /// A member that was removed may never hear of it from Raft, which stops talking to it. Whoever
+    /// knows of the removal says so in answer to any request.
+    async fn ask_whether_removed(&self) {
+        let others = self.members.list().into_iter().filter(|member| member.id != self.member_id);
+        for other in others {
+            let question = PeerMessage::Members(pb::Members {});
+            // An unreachable member says nothing; the next round asks again.
+            let _ = self.call_peer(other.id, question, self.config.election_timeout).await;
         }
     }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use openraft::Instant;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
 use openraft::impls::{EmptyNode, OneshotResponder};
@@ -138,6 +139,12 @@ impl<R: AsyncRuntime> Consensus<R> {
     /// The highest log index known to be committed.
     pub fn committed(&self) -> u64 {
         self.metrics.borrow_watched().local_committed.map_or(0, |log_id| log_id.index)
+    }
+
+    /// On the leader: how long ago a quorum last acknowledged it. Nothing on others.
+    pub fn quorum_ack_age(&self) -> Option<Duration> {
+        let metrics = self.metrics.borrow_watched();
+        metrics.last_quorum_acked.as_ref().map(|acked| acked.elapsed())
     }
 
     /// A watcher of role and membership.

@@ -9,11 +9,11 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use coracle_core::api::etcdserverpb::AlarmType;
-use coracle_core::node::{Histogram, NodeInfo};
+use coracle_core::node::{ETCD_VERSION, Histogram, NodeInfo, STORAGE_VERSION};
 use http::{HeaderValue, Response};
 
+use super::content;
 use super::process::Process;
-use super::{MINOR_VERSION, VERSION, content};
 use crate::rpc::{Member, Router};
 
 /// gRPC codes by number, as go-grpc-prometheus names them.
@@ -91,8 +91,8 @@ fn server(page: &mut Page, info: &NodeInfo) {
     let id = format!("{:x}", info.member_id);
     for (name, label, value) in [
         ("etcd_server_id", "server_id", id.as_str()),
-        ("etcd_server_version", "server_version", VERSION),
-        ("etcd_cluster_version", "cluster_version", MINOR_VERSION),
+        ("etcd_server_version", "server_version", ETCD_VERSION),
+        ("etcd_cluster_version", "cluster_version", STORAGE_VERSION),
     ] {
         page.family(name, "gauge", "Always 1; the label tells.");
         page.sample(name, &[(label, value)], 1);

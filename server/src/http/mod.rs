@@ -5,15 +5,11 @@ mod metrics;
 mod process;
 
 use bytes::Bytes;
+use coracle_core::node::{ETCD_VERSION, STORAGE_VERSION};
 use http::header::{ALLOW, CONTENT_TYPE, HeaderName};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 
 use crate::rpc::{Member, Router};
-
-/// etcd's version that this server is compatible with, as `/version` and `--version` say it.
-pub const VERSION: &str = "3.7.1";
-/// The cluster's version and the storage's: always without a patch level.
-const MINOR_VERSION: &str = "3.7.0";
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -44,8 +40,8 @@ pub(crate) async fn answer(
 
 fn version() -> String {
     format!(
-        "{{\"etcdserver\":\"{VERSION}\",\"etcdcluster\":\"{MINOR_VERSION}\",\
-         \"storage\":\"{MINOR_VERSION}\"}}"
+        "{{\"etcdserver\":\"{ETCD_VERSION}\",\"etcdcluster\":\"{STORAGE_VERSION}\",\
+         \"storage\":\"{STORAGE_VERSION}\"}}"
     )
 }
 
@@ -88,7 +84,11 @@ mod tests {
 
     #[test]
     fn h_03_version() {
-        assert_eq!(version(), r#"{"etcdserver":"3.7.1","etcdcluster":"3.7.0","storage":"3.7.0"}"#);
+        let parsed: serde_json::Value = serde_json::from_str(&version()).unwrap();
+        let expected = serde_json::json!({
+            "etcdserver": ETCD_VERSION, "etcdcluster": STORAGE_VERSION, "storage": STORAGE_VERSION
+        });
+        assert_eq!(parsed, expected);
     }
 
     #[test]

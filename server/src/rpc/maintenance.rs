@@ -22,19 +22,18 @@ async fn snapshot(context: Context, call: Call) {
     if let Some(Err(status)) = requests.next().await {
         return responses.finish(Err(status));
     }
-    let mut snapshot = match context.member.snapshot() {
-        Ok(snapshot) => snapshot,
-        Err(error) => return responses.finish(Err(error.into())),
+    let mut snapshot = match responses.unless_gone(context.member.snapshot()).await {
+        Some(Ok(snapshot)) => snapshot,
+        Some(Err(error)) => return responses.finish(Err(error.into())),
+        None => return,
     };
-    while let Some(Some(blob)) = responses.unless_gone(snapshot.next()).await {
-        match blob {
-            Ok(blob) => {
-                if !responses.send_when_ready(&blob).await {
-                    return;
-                }
-            }
-            Err(error) => return responses.finish(Err(error.into())),
+    loop {
+        match responses.unless_gone(snapshot.next()).await {
+            Some(Some(Ok(blob))) if responses.send_when_ready(&blob).await => {}
+            Some(Some(Err(error))) => return responses.finish(Err(error.into())),
+            Some(None) => return responses.finish(Ok(())),
+            // The client has gone.
+            Some(Some(Ok(_))) | None => return,
         }
     }
-    responses.finish(Ok(()));
 }

