@@ -207,7 +207,8 @@ impl Watcher {
     fn is_owed(&self, entry: &Entry) -> bool {
         let filtered = self.request.filters.contains(&i32::from(entry.deletion));
         let ignored = entry.deletion && self.ignored_deletions == Some(entry.revision);
-        let watched = ranges::contains(&self.request.key, &self.request.range_end, &entry.key);
+        let watched =
+            ranges::contains(&self.request.key, &self.request.range_end, &entry.key);
         watched && entry.revision >= self.from && !filtered && !ignored
     }
 }
