@@ -93,7 +93,8 @@ impl<P: Platform> Node<P> {
         Ok(())
     }
 
-    /// Cluster.MemberUpdate: new peer URLs. CL-03. etcd takes any text for one; a member that cannot
+    /// Cluster.MemberUpdate: new peer URLs. CL-03. etcd takes any text for one; a member
+    /// that cannot
     /// be reached at its URL would be lost, so malformed ones are refused here.
     pub async fn member_update(
         &self,
@@ -172,7 +173,8 @@ impl<P: Platform> Node<P> {
                 member.name == publish.name && member.client_ur_ls == publish.client_urls
             });
             if known && !self.members.is_empty() {
-                tracing::info!(name = %self.config.name, "published local member to cluster through raft");
+                let name = &self.config.name;
+                tracing::info!(%name, "published local member to cluster through raft");
                 return;
             }
             if self.stop.reason().is_some() {

@@ -142,10 +142,8 @@ impl Comparison {
         } else if operation == Operation::Settle {
             self.tape.settle(&mut self.reference, &mut self.subject, &self.model).await?
         } else {
-            let (expected, actual) = tokio::join!(
-                self.reference.execute(&operation),
-                self.subject.execute(&operation)
-            );
+            let (expected, actual) =
+                tokio::join!(self.reference.execute(&operation), self.subject.execute(&operation));
             (
                 expected.with_context(|| format!("etcd failed at {operation:?}"))?,
                 actual.with_context(|| format!("the subject failed at {operation:?}"))?,

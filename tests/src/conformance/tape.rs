@@ -140,7 +140,8 @@ impl Tape {
         Ok(())
     }
 
-    /// Waits until both servers have delivered everything up to the model's revision, and returns what
+    /// Waits until both servers have delivered everything up to the model's revision, and
+    /// returns what
     /// their watchers received since the last time.
     pub async fn settle(
         &mut self,
@@ -207,8 +208,7 @@ impl Watcher {
     fn is_owed(&self, entry: &Entry) -> bool {
         let filtered = self.request.filters.contains(&i32::from(entry.deletion));
         let ignored = entry.deletion && self.ignored_deletions == Some(entry.revision);
-        let watched =
-            ranges::contains(&self.request.key, &self.request.range_end, &entry.key);
+        let watched = ranges::contains(&self.request.key, &self.request.range_end, &entry.key);
         watched && entry.revision >= self.from && !filtered && !ignored
     }
 }
