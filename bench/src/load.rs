@@ -5,7 +5,7 @@
 //! what was answered (closed loop) or due (open loop) within it, against the CPU time that the
 //! servers used in it. A failed call fails the load: a server that errs quickly is not fast.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -167,8 +167,10 @@ async fn run_here(load: &Load, endpoints: &[SocketAddr], servers: &[u32]) -> Res
     let shared = Rc::new(Shared {
         requests: Requests::new(load),
         schedule: Schedule::new(load.rate, start, load.warmup + load.length),
-        by_timetable: load.rate.is_some(),
-        window: (measured_from, end),
+        counting: match load.rate {
+            Some(_) => Counting::Due(measured_from, end),
+            None => Counting::Answered(Cell::new(false)),
+        },
         latency: RefCell::new(histogram()?),
     });
     let clients: Vec<JoinHandle<Result<()>>> = (0..load.clients)
@@ -182,8 +184,10 @@ async fn run_here(load: &Load, endpoints: &[SocketAddr], servers: &[u32]) -> Res
     tokio::time::sleep_until(measured_from.into()).await;
     let (server_before, client_before) = (process::cpu(servers)?, process::cpu(&own)?);
     let begun = Instant::now();
+    shared.count(true);
     tokio::time::sleep_until(end.into()).await;
-    let length = begun.elapsed();
+    shared.count(false);
+    let length = if load.rate.is_some() { load.length } else { begun.elapsed() };
     let (server_after, client_after) = (process::cpu(servers)?, process::cpu(&own)?);
     if load.rate.is_none() {
         shared.schedule.stop();
@@ -224,15 +228,32 @@ pub(crate) async fn connect(endpoints: &[SocketAddr], number: usize) -> Result<V
 struct Shared {
     requests: Requests,
     schedule: Schedule,
-    by_timetable: bool,
-    window: (Instant, Instant),
+    counting: Counting,
     latency: RefCell<Histogram<u64>>,
 }
 
+/// Which requests count.
+enum Counting {
+    /// Those that are due in this time, however late they are answered: an open loop's.
+    Due(Instant, Instant),
+    /// Those that are answered while this is set: a closed loop's.
+    Answered(Cell<bool>),
+}
+
 impl Shared {
+    /// Begins or ends the time measured of a closed loop.
+    fn count(&self, begin: bool) {
+        if let Counting::Answered(counting) = &self.counting {
+            counting.set(begin);
+        }
+    }
+
     fn record(&self, due: Instant, answered: Instant) -> Result<()> {
-        let counts = if self.by_timetable { due } else { answered };
-        if (self.window.0..self.window.1).contains(&counts) {
+        let counts = match &self.counting {
+            Counting::Due(from, end) => (*from..*end).contains(&due),
+            Counting::Answered(counting) => counting.get(),
+        };
+        if counts {
             let nanoseconds = answered.duration_since(due).as_nanos() as u64;
             self.latency.borrow_mut().record(nanoseconds.max(1))?;
         }

@@ -181,3 +181,6 @@ pub enum Fatal {
     #[error("{0}")]
     Invariant(String),
 }
+
+/// A reply or the error that is one, unless the member must stop.
+pub type Answer<T> = Result<Result<T, Error>, Fatal>;

@@ -113,12 +113,7 @@ pub(crate) static GLOBAL: [Flag; 20] = [
         "",
         "verify certificates of TLS-enabled secure servers using this CA bundle",
     ),
-    Flag::new(
-        "cert",
-        Kind::Text,
-        "",
-        "identify secure client using this TLS certificate file",
-    ),
+    Flag::new("cert", Kind::Text, "", "identify secure client using this TLS certificate file"),
     Flag::new(
         "command-timeout",
         Kind::Duration,
@@ -159,12 +154,7 @@ pub(crate) static GLOBAL: [Flag; 20] = [
         "true",
         "disable transport security for client connections",
     ),
-    Flag::new(
-        "keepalive-time",
-        Kind::Duration,
-        "2s",
-        "keepalive time for client connections",
-    ),
+    Flag::new("keepalive-time", Kind::Duration, "2s", "keepalive time for client connections"),
     Flag::new(
         "keepalive-timeout",
         Kind::Duration,
@@ -226,10 +216,7 @@ pub(crate) struct Parsed {
 
 impl Parsed {
     /// Parses `words` with the flags of `sets`.
-    pub(crate) fn parse(
-        sets: &[&'static [Flag]],
-        words: &[Vec<u8>],
-    ) -> Result<Parsed, FlagError> {
+    pub(crate) fn parse(sets: &[&'static [Flag]], words: &[Vec<u8>]) -> Result<Parsed, FlagError> {
         let mut parsed = Parsed { sets: sets.to_vec(), ..Parsed::default() };
         let mut words = words.iter();
         while let Some(word) = words.next() {
@@ -270,9 +257,8 @@ impl Parsed {
         let value = match (value, flag.kind) {
             (Some(value), _) => value,
             (None, Kind::Bool) => "true".into(),
-            (None, _) => lossy(words.next()).ok_or_else(|| {
-                FlagError::Bad(format!("flag needs an argument: --{name}"))
-            })?,
+            (None, _) => lossy(words.next())
+                .ok_or_else(|| FlagError::Bad(format!("flag needs an argument: --{name}")))?,
         };
         self.set(flag, value)
     }

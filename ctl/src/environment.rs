@@ -81,12 +81,9 @@ pub trait Environment {
     fn sleep(&self, duration: Duration) -> LocalBoxFuture<'static, ()>;
 
     /// Starts a new file, which will be at `path` once finished. A host with a file system writes
-    /// to `path` + `.part` and renames (as `etcdctl snapshot save` does); a page offers a download. An error reads as
-    /// Go's do: `open x.part: no such file or directory`.
-    fn create_file(
-        &self,
-        path: &str,
-    ) -> LocalBoxFuture<'_, Result<Box<dyn FileWriter>, String>>;
+    /// to `path` + `.part` and renames (as `etcdctl snapshot save` does); a page offers a download.
+    /// An error reads as Go's do: `open x.part: no such file or directory`.
+    fn create_file(&self, path: &str) -> LocalBoxFuture<'_, Result<Box<dyn FileWriter>, String>>;
 
     /// A client of the cluster at `connection.endpoints`. Where none of them answers it fails with
     /// `Unavailable`, and is called again until the command's timeout; any other error is final.

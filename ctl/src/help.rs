@@ -40,8 +40,7 @@ pub(crate) fn help(path: &[&Command]) -> String {
         }
         text.push('\n');
     }
-    let (inherited, own): (Vec<_>, Vec<_>) =
-        command.flags.iter().partition(|flag| flag.inherited);
+    let (inherited, own): (Vec<_>, Vec<_>) = command.flags.iter().partition(|flag| flag.inherited);
     let globals = inherited.into_iter().chain(&GLOBAL);
     let mut options = vec![help_row(command.name)];
     options.extend(own.into_iter().map(flag_row));

@@ -1,9 +1,9 @@
 //! The codec of the generated gRPC clients: prost, without tonic's 8 KiB buffer for every call.
 //!
 //! tonic allocates its buffers before it knows a message, and a `PutRequest` is a few hundred
-//! bytes. Buffers here start at [`BUFFER_BYTES`] and the encoder reserves what the message needs,
+//! bytes. Buffers here start at `BUFFER_BYTES` and the encoder reserves what the message needs,
 //! so that small calls cost one small allocation and large ones one exact allocation.
-//! The server's own side of the wire is [`crate::front::call`].
+//! The server's own side of the wire is `front::call`.
 
 use std::marker::PhantomData;
 

@@ -24,11 +24,11 @@ use crate::config::LogConfig;
 
 /// Sends the process's logs where `config` says. Does nothing if that was done before.
 pub fn start(config: LogConfig) {
-    // What Raft says at the info level is for its developers.
-    let raft = if config.level > Level::INFO { Level::DEBUG } else { Level::ERROR };
+    // What openraft says is for its developers: the node itself reports what concerns operators.
+    let raft = if config.level > Level::INFO { LevelFilter::DEBUG } else { LevelFilter::OFF };
     let filter = Targets::new()
         .with_default(LevelFilter::from_level(config.level))
-        .with_target("openraft", LevelFilter::from_level(raft));
+        .with_target("openraft", raft);
     let layer = subscriber_fmt::layer().event_format(ZapFormat { json: config.json });
     let layer = if config.stdout {
         layer.with_writer(io::stdout).with_filter(filter).boxed()

@@ -184,6 +184,13 @@ fn serve_peers(
     let info = member.info();
     let identity = Identity { cluster_id: info.cluster_id, member_id: info.member_id };
     member.platform().set_identity(identity);
+    // A node that has stopped is not asked any more, though clients may still hear it say so.
+    let deaf = stopping.child_token();
+    let stopped = (member.clone(), deaf.clone());
+    tokio::spawn(async move {
+        stopped.0.stopped().await;
+        stopped.1.cancel();
+    });
     for listener in listeners {
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let member = member.clone();
@@ -191,7 +198,7 @@ fn serve_peers(
             let member = member.clone();
             async move { member.handle_peer(from, request).await }
         };
-        let peers = PeerListener { identity, handle, stopping: stopping.clone() };
+        let peers = PeerListener { identity, handle, stopping: deaf.clone() };
         tokio::spawn(peers.serve(listener));
     }
     Ok(())

@@ -103,7 +103,11 @@ impl Transport for LocalTransport {
 impl Switchboard {
     fn check_link(&self, from: &str, to: &str) -> Result<(), TransportError> {
         let cut = self.cut.lock().expect("lock").contains(&(from.to_owned(), to.to_owned()));
-        if cut { Err(TransportError::Unreachable(format!("{from} to {to} is cut"))) } else { Ok(()) }
+        if cut {
+            Err(TransportError::Unreachable(format!("{from} to {to} is cut")))
+        } else {
+            Ok(())
+        }
     }
 
     fn route(&self, from: &str, to: &str) -> Result<(u64, Arc<LocalNode>), TransportError> {
@@ -111,7 +115,8 @@ impl Switchboard {
         let nodes = self.nodes.lock().expect("lock");
         let find = |url: &str| nodes.get(url).and_then(Weak::upgrade);
         let sender = find(from).map_or(0, |node| node.member_id());
-        let node = find(to).ok_or_else(|| TransportError::Unreachable(format!("no node at {to}")))?;
+        let node =
+            find(to).ok_or_else(|| TransportError::Unreachable(format!("no node at {to}")))?;
         Ok((sender, node))
     }
 }
@@ -140,8 +145,7 @@ impl LocalCluster {
     /// The same with a configuration of the caller's taste.
     pub async fn start_with(size: usize, adjust: fn(&mut NodeConfig)) -> LocalCluster {
         let initial = (1..=size).map(|number| (format!("n{number}"), peer_url(number))).collect();
-        let mut cluster =
-            LocalCluster { initial, adjust: Some(adjust), ..LocalCluster::default() };
+        let mut cluster = LocalCluster { initial, adjust: Some(adjust), ..LocalCluster::default() };
         for number in 1..=size {
             cluster.start_node(number).await.expect("a new node starts");
         }

@@ -149,25 +149,64 @@ fn write_lines(text: &mut String, lines: &[String]) {
     }
 }
 
-/// The lines in which two texts differ, each with its number, for a failing test's message.
+/// The lines in which two texts differ, for a failing test's message: `-` expected, `+` actual,
+/// each with its number, after the last command (or other step) before it.
 pub fn differences(expected: &str, actual: &str) -> String {
     let expected: Vec<&str> = expected.lines().collect();
     let actual: Vec<&str> = actual.lines().collect();
-    // What is equal at both ends is left out; scripts are short enough for the rest.
-    let same = |pair: &(&&str, &&str)| pair.0 == pair.1;
-    let head = expected.iter().zip(&actual).take_while(same).count();
-    let left = expected.len().min(actual.len()) - head;
-    let tail = expected.iter().rev().zip(actual.iter().rev()).take(left).take_while(same).count();
+    let common = common_lengths(&expected, &actual);
+    let (mut one, mut other) = (0, 0);
     let mut text = String::new();
-    let context = head.saturating_sub(3);
-    for line in &expected[context..head] {
-        let _ = writeln!(text, "      {line}");
-    }
-    for (number, line) in expected.iter().enumerate().take(expected.len() - tail).skip(head) {
-        let _ = writeln!(text, "-{:>4} {line}", number + 1);
-    }
-    for (number, line) in actual.iter().enumerate().take(actual.len() - tail).skip(head) {
-        let _ = writeln!(text, "+{:>4} {line}", number + 1);
+    let mut command = None;
+    while one < expected.len() || other < actual.len() {
+        if one < expected.len() && other < actual.len() && expected[one] == actual[other] {
+            if !expected[one].starts_with([' ', '<', '#', '[']) && !expected[one].is_empty() {
+                command = Some(expected[one]);
+            }
+            one += 1;
+            other += 1;
+            continue;
+        }
+        if let Some(command) = command.take() {
+            let _ = writeln!(text, "      {command}");
+        }
+        if one < expected.len()
+            && (other == actual.len() || common[one + 1][other] >= common[one][other + 1])
+        {
+            let _ = writeln!(text, "-{:>4} {}", one + 1, expected[one]);
+            one += 1;
+        } else {
+            let _ = writeln!(text, "+{:>4} {}", other + 1, actual[other]);
+            other += 1;
+        }
     }
     text
+}
+
+/// For each pair of suffixes the length of their longest common subsequence. Transcripts are
+/// short, so the plain table will do.
+fn common_lengths(one: &[&str], other: &[&str]) -> Vec<Vec<usize>> {
+    let mut table = vec![vec![0; other.len() + 1]; one.len() + 1];
+    for row in (0..one.len()).rev() {
+        for column in (0..other.len()).rev() {
+            table[row][column] = match one[row] == other[column] {
+                true => table[row + 1][column + 1] + 1,
+                false => table[row + 1][column].max(table[row][column + 1]),
+            };
+        }
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn differences_name_the_command() {
+        let expected = "$ get a\n  1\n$ get b\n  2\n$ get c\n  3\n";
+        let actual = "$ get a\n  1\n$ get b\n  two\n$ get c\n  3\n";
+        assert_eq!(differences(expected, actual), "      $ get b\n-   4   2\n+   4   two\n");
+        assert_eq!(differences(actual, actual), "");
+    }
 }

@@ -13,7 +13,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, ensure};
 use coracle_tests::cluster::Kind;
 use coracle_tests::conformance::coverage::Coverage;
-use coracle_tests::conformance::run_sequence;
+use coracle_tests::conformance::operation::Operation;
+use coracle_tests::conformance::{run_scenario, run_sequence, scenarios};
 
 /// The seed that every run repeats.
 const FIXED_SEED: u64 = 20_260_801;
@@ -57,6 +58,28 @@ fn same_answers_as_etcd() {
     if let Err(error) = compare() {
         panic!("{error:#}");
     }
+}
+
+/// Compares the operations of a scenario.
+fn scenario(name: &str, operations: Vec<Operation>) {
+    if let Err(error) = run_scenario(subject(), name, operations) {
+        panic!("{error:#}");
+    }
+}
+
+#[test]
+fn watch_08_large_responses() {
+    scenario("large watch responses", scenarios::large_watch_responses());
+}
+
+#[test]
+fn lease_04_expiry() {
+    scenario("lease expiry", scenarios::lease_expiry());
+}
+
+#[test]
+fn watch_03_long_catch_up() {
+    scenario("long catch-up", scenarios::long_catch_up());
 }
 
 fn compare() -> Result<()> {

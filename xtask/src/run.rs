@@ -1,6 +1,6 @@
 //! Running other programs, saying so, and the list of steps with their durations.
 
-use std::ffi::OsStr;
+use std::env;
 use std::io::ErrorKind;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
@@ -12,7 +12,7 @@ use crate::paths;
 
 /// A cargo command at the repository's root, of the toolchain that runs us.
 pub(crate) fn cargo() -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(paths::root());
     command
 }
@@ -82,16 +82,10 @@ fn cannot_start(command: &Command, error: std::io::Error) -> anyhow::Error {
 /// The command as it could be typed at the repository's root.
 fn line(command: &Command) -> String {
     let program = command.get_program();
-    let name = match paths::program("cargo") {
-        Some(cargo) if cargo.file_name() == program_name(program) => "cargo".into(),
-        _ => paths::shown(program.as_ref()),
-    };
+    let ours = env::var_os("CARGO").is_some_and(|cargo| cargo == program);
+    let name = if ours { "cargo".to_owned() } else { paths::shown(program.as_ref()) };
     let arguments = command.get_args().map(|argument| paths::shown(argument.as_ref()));
     [name].into_iter().chain(arguments).collect::<Vec<_>>().join(" ")
-}
-
-fn program_name(program: &OsStr) -> Option<&OsStr> {
-    std::path::Path::new(program).file_name()
 }
 
 /// The steps of a command, in order, each with its duration: what is printed at the end.
@@ -123,5 +117,32 @@ impl Steps {
             println!("  {:>7.1} s  {name}", duration.as_secs_f64());
         }
         println!("  {:>7.1} s  in all", total.as_secs_f64());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_hangs_is_ended() {
+        let start = Instant::now();
+        let error = run_within(Command::new("sleep").arg("60"), Duration::from_millis(50));
+        assert!(error.unwrap_err().to_string().contains("had not finished"));
+        assert!(start.elapsed() < Duration::from_secs(30));
+    }
+
+    #[test]
+    fn a_missing_program_is_named() {
+        let error = run(&mut Command::new("no-such-program")).unwrap_err();
+        assert_eq!(error.to_string(), "the program `no-such-program` is not installed");
+    }
+
+    #[test]
+    fn the_error_of_a_step_names_it() {
+        let mut steps = Steps::default();
+        let error = steps.step("lint", "because", || run(&mut Command::new("false"))).unwrap_err();
+        assert_eq!(error.to_string(), "step `lint` failed");
+        assert_eq!(steps.done.len(), 1);
     }
 }

@@ -3,13 +3,13 @@
 //! The order of the checks is etcd's, because a request that is wrong in two ways gets the first
 //! error (etcd `v3rpc/key.go`).
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
+use std::collections::BTreeSet;
 
 use super::etcdserverpb::range_request::{SortOrder, SortTarget};
 use super::etcdserverpb::request_op::Request;
 use super::etcdserverpb::{DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest};
 use crate::error::Error;
+use crate::mvcc::{KeyRange, KeySet};
 
 /// Checks a range: it needs a key, and a sort that exists (KV-01, KV-05).
 pub fn check_range(request: &RangeRequest) -> Result<(), Error> {
@@ -77,7 +77,7 @@ fn check_txn_ops(request: &TxnRequest, limit: usize) -> Result<(), Error> {
 #[derive(Default)]
 struct Changes<'a> {
     puts: BTreeSet<&'a [u8]>,
-    deletes: Ranges<'a>,
+    deletes: KeySet<'a>,
 }
 
 /// Collects what `ops` may change; refuses a key that could be put twice, or put and deleted.
@@ -87,8 +87,10 @@ struct Changes<'a> {
 fn changes_of(ops: &[RequestOp]) -> Result<Changes<'_>, Error> {
     let mut all = Changes::default();
     for op in ops {
-        if let Some(Request::RequestDeleteRange(delete)) = &op.request {
-            all.deletes.insert(&delete.key, &delete.range_end);
+        if let Some(Request::RequestDeleteRange(delete)) = &op.request
+            && delete.range_end != [0][..]
+        {
+            all.deletes.insert(KeyRange::new(&delete.key, &delete.range_end));
         }
     }
     for op in ops {
@@ -116,46 +118,117 @@ fn changes_of(ops: &[RequestOp]) -> Result<Changes<'_>, Error> {
     Ok(all)
 }
 
-/// A set of key ranges, kept disjoint: the number of nested operations is the client's choice.
-#[derive(Default)]
-struct Ranges<'a> {
-    /// Where each range begins, and where it ends; `None` ends right after its one key.
-    ranges: BTreeMap<&'a [u8], &'a [u8]>,
-    keys: BTreeSet<&'a [u8]>,
-}
+#[cfg(test)]
+mod tests {
+    use super::super::etcdserverpb::Compare;
+    use super::*;
 
-impl<'a> Ranges<'a> {
-    fn insert(&mut self, key: &'a [u8], range_end: &'a [u8]) {
-        if range_end.is_empty() {
-            self.keys.insert(key);
-        } else if key < range_end {
-            self.insert_range(key, range_end);
-        }
+    fn op(request: Request) -> RequestOp {
+        RequestOp { request: Some(request) }
     }
 
-    fn insert_range(&mut self, mut from: &'a [u8], mut end: &'a [u8]) {
-        // Swallow the ranges that touch the new one.
-        while let Some((&other, &other_end)) = self.ranges.range(..=end).next_back() {
-            if other_end < from {
-                break;
-            }
-            self.ranges.remove(other);
-            from = from.min(other);
-            end = end.max(other_end);
-        }
-        self.ranges.insert(from, end);
+    fn put(key: &'static str) -> RequestOp {
+        op(Request::RequestPut(PutRequest { key: key.into(), ..Default::default() }))
     }
 
-    fn extend(&mut self, other: Ranges<'a>) {
-        self.keys.extend(other.keys);
-        for (from, end) in other.ranges {
-            self.insert_range(from, end);
-        }
+    fn del(key: &'static str, range_end: &'static str) -> RequestOp {
+        let (key, range_end) = (key.into(), range_end.into());
+        op(Request::RequestDeleteRange(DeleteRangeRequest { key, range_end, prev_kv: false }))
     }
 
-    fn contains(&self, key: &[u8]) -> bool {
-        let mut before = self.ranges.range::<[u8], _>((Bound::Unbounded, Bound::Included(key)));
-        let in_range = before.next_back().is_some_and(|(_, end)| key < *end);
-        in_range || self.keys.contains(key)
+    fn range(key: &'static str) -> RequestOp {
+        op(Request::RequestRange(RangeRequest { key: key.into(), ..Default::default() }))
+    }
+
+    fn txn(success: Vec<RequestOp>, failure: Vec<RequestOp>) -> RequestOp {
+        op(Request::RequestTxn(TxnRequest { compare: vec![], success, failure }))
+    }
+
+    fn check(success: Vec<RequestOp>) -> Result<(), Error> {
+        check_txn(&TxnRequest { success, ..Default::default() }, 128)
+    }
+
+    #[test]
+    fn kv_01_kv_05_ranges() {
+        let request = RangeRequest { key: "a".into(), ..Default::default() };
+        assert_eq!(check_range(&request), Ok(()));
+        assert_eq!(check_range(&RangeRequest::default()), Err(Error::EmptyKey));
+        let invalid = Err(Error::InvalidSortOption);
+        assert_eq!(check_range(&RangeRequest { sort_order: 3, ..request.clone() }), invalid);
+        assert_eq!(check_range(&RangeRequest { sort_target: 5, ..request }), invalid);
+    }
+
+    #[test]
+    fn put_01_puts() {
+        let request = PutRequest { key: "a".into(), ..Default::default() };
+        assert_eq!(check_put(&PutRequest::default()), Err(Error::EmptyKey));
+        let with = PutRequest { ignore_value: true, ..request.clone() };
+        assert_eq!(check_put(&with), Ok(()));
+        let with = PutRequest { value: "v".into(), ..with };
+        assert_eq!(check_put(&with), Err(Error::ValueProvided));
+        let with = PutRequest { ignore_lease: true, lease: 1, ..request };
+        assert_eq!(check_put(&with), Err(Error::LeaseProvided));
+    }
+
+    #[test]
+    fn del_02_deletes_need_a_key() {
+        let request = DeleteRangeRequest { range_end: "b".into(), ..Default::default() };
+        assert_eq!(check_delete_range(&request), Err(Error::EmptyKey));
+    }
+
+    #[test]
+    fn txn_04_nested_transactions_share_the_limit() {
+        let many = |n: usize| vec![range("a"); n];
+        let sized = |outer: usize, inner: usize| {
+            let mut ops = many(outer - 1);
+            ops.push(txn(many(inner), vec![]));
+            check_txn(&TxnRequest { success: ops, ..Default::default() }, 10)
+        };
+        assert_eq!(sized(6, 4), Ok(()));
+        assert_eq!(sized(6, 5), Err(Error::TooManyOps));
+        assert_eq!(sized(11, 1), Err(Error::TooManyOps));
+        let compares = vec![Compare { key: "a".into(), ..Default::default() }; 11];
+        let request = TxnRequest { compare: compares, ..Default::default() };
+        assert_eq!(check_txn(&request, 10), Err(Error::TooManyOps));
+    }
+
+    #[test]
+    fn txn_05_no_key_is_changed_twice() {
+        let duplicate = Err(Error::DuplicateKey);
+        assert_eq!(check(vec![put("a"), put("a")]), duplicate);
+        assert_eq!(check(vec![put("a"), del("a", "")]), duplicate);
+        assert_eq!(check(vec![del("a", "c"), put("b")]), duplicate);
+        assert_eq!(check(vec![put("a"), txn(vec![del("a", "")], vec![])]), duplicate);
+        assert_eq!(check(vec![del("a", ""), txn(vec![put("a")], vec![])]), duplicate);
+        let either = || txn(vec![put("a")], vec![put("a")]);
+        assert_eq!(check(vec![either()]), Ok(()));
+        assert_eq!(check(vec![either(), either()]), duplicate);
+        assert_eq!(check(vec![del("x", ""), either()]), Ok(()));
+        let deletes = || txn(vec![del("a", "")], vec![del("a", "c")]);
+        assert_eq!(check(vec![txn(vec![del("a", "")], vec![]), deletes()]), Ok(()));
+        assert_eq!(check(vec![del("a", "c"), del("b", ""), del("a", ""), del("b", "d")]), Ok(()));
+        assert_eq!(check(vec![put("a"), range("a"), put("b"), del("c", "d")]), Ok(()));
+        let both =
+            TxnRequest { success: vec![put("a")], failure: vec![put("a")], ..Default::default() };
+        assert_eq!(check_txn(&both, 128), Ok(()), "only one branch runs");
+    }
+
+    #[test]
+    fn txn_05_etcds_quirks() {
+        let put_nested = || txn(vec![put("a")], vec![]);
+        let delete_nested = || txn(vec![del("a", "")], vec![]);
+        assert_eq!(check(vec![put_nested(), delete_nested()]), Ok(()));
+        assert_eq!(check(vec![delete_nested(), put_nested()]), Err(Error::DuplicateKey));
+        assert_eq!(check(vec![put("b"), del("a", "\0")]), Ok(()));
+    }
+
+    #[test]
+    fn txn_09_what_is_inside_is_checked_too() {
+        assert_eq!(check(vec![RequestOp { request: None }]), Err(Error::KeyNotFound));
+        assert_eq!(check(vec![put("")]), Err(Error::EmptyKey));
+        assert_eq!(check(vec![txn(vec![], vec![del("", "")])]), Err(Error::EmptyKey));
+        let compare = vec![Compare::default()];
+        let request = TxnRequest { compare, ..Default::default() };
+        assert_eq!(check_txn(&request, 128), Err(Error::EmptyKey));
     }
 }

@@ -3,14 +3,14 @@
 use super::context::ApplyContext;
 use super::header;
 use crate::api::etcdserverpb::{DeleteRangeRequest, DeleteRangeResponse, RangeRequest};
-use crate::error::{Error, Fatal};
+use crate::error::Answer;
 use crate::mvcc::{Committed, KeyRange, WriteTxn};
 
 /// Applies a (validated) delete. If no key lives in the range, nothing changes.
 pub fn delete_range(
     context: &ApplyContext<'_>,
     request: &DeleteRangeRequest,
-) -> Result<Result<(DeleteRangeResponse, Committed), Error>, Fatal> {
+) -> Answer<(DeleteRangeResponse, Committed)> {
     let mut txn = context.store.write();
     match delete_range_in(context, &mut txn, request)? {
         Ok(response) => Ok(Ok((response, txn.commit()))),
@@ -23,7 +23,7 @@ pub(super) fn delete_range_in(
     context: &ApplyContext<'_>,
     txn: &mut WriteTxn<'_>,
     request: &DeleteRangeRequest,
-) -> Result<Result<DeleteRangeResponse, Error>, Fatal> {
+) -> Answer<DeleteRangeResponse> {
     let mut prev_kvs = Vec::new();
     if request.prev_kv {
         let victims = RangeRequest {

@@ -11,6 +11,8 @@ mod delete_range;
 mod glue;
 mod lease;
 mod put;
+#[cfg(test)]
+mod key_tests;
 mod txn;
 
 pub use compact::compact;

@@ -7,14 +7,11 @@ use bytes::Bytes;
 use super::context::ApplyContext;
 use super::header;
 use crate::api::etcdserverpb::{PutRequest, PutResponse};
-use crate::error::{Error, Fatal};
+use crate::error::{Answer, Error};
 use crate::mvcc::{Committed, WriteTxn};
 
 /// Applies a (validated) put.
-pub fn put(
-    context: &ApplyContext<'_>,
-    request: &PutRequest,
-) -> Result<Result<(PutResponse, Committed), Error>, Fatal> {
+pub fn put(context: &ApplyContext<'_>, request: &PutRequest) -> Answer<(PutResponse, Committed)> {
     if request.lease != 0 && !context.leases.exists(request.lease) {
         return Ok(Err(Error::LeaseNotFound));
     }
@@ -30,7 +27,7 @@ pub(super) fn put_in(
     context: &ApplyContext<'_>,
     txn: &mut WriteTxn<'_>,
     request: &PutRequest,
-) -> Result<Result<PutResponse, Error>, Fatal> {
+) -> Answer<PutResponse> {
     let needs_previous = request.ignore_value || request.ignore_lease;
     let mut previous = None;
     if needs_previous || request.prev_kv {

@@ -21,17 +21,14 @@ use crate::api::etcdserverpb::{
     TxnResponse,
 };
 use crate::api::mvccpb::KeyValue;
-use crate::error::{Error, Fatal};
-use crate::mvcc::{Committed, KeyRange, Store, View, WriteTxn};
+use crate::error::{Answer, Error, Fatal};
+use crate::mvcc::{Committed, KeyRange, KeySet, Store, View, WriteTxn};
 
 /// How often a read-only transaction begins again because a compaction overtook it.
 const READ_ATTEMPTS: usize = 8;
 
 /// Applies a (validated) transaction.
-pub fn txn(
-    context: &ApplyContext<'_>,
-    request: &TxnRequest,
-) -> Result<Result<(TxnResponse, Committed), Error>, Fatal> {
+pub fn txn(context: &ApplyContext<'_>, request: &TxnRequest) -> Answer<(TxnResponse, Committed)> {
     let mut txn = context.store.write();
     let path = match choose(&txn.view(), request)? {
         Ok(path) => path,
@@ -53,10 +50,7 @@ pub fn txn(
 /// Answers a transaction that only reads, at the newest revision (TXN-10).
 ///
 /// The request must be [`is_read_only`].
-pub fn read_only_txn(
-    store: &Store,
-    request: &TxnRequest,
-) -> Result<Result<TxnResponse, Error>, Fatal> {
+pub fn read_only_txn(store: &Store, request: &TxnRequest) -> Answer<TxnResponse> {
     for _ in 1..READ_ATTEMPTS {
         match read_only_at(&store.view(), request)? {
             Err(Error::Compacted) if !names_revision(request) => continue,
@@ -72,10 +66,7 @@ pub fn is_read_only(request: &TxnRequest) -> bool {
     request.success.iter().chain(&request.failure).all(reads)
 }
 
-fn read_only_at(
-    view: &View<'_>,
-    request: &TxnRequest,
-) -> Result<Result<TxnResponse, Error>, Fatal> {
+fn read_only_at(view: &View<'_>, request: &TxnRequest) -> Answer<TxnResponse> {
     let path = match choose(view, request)? {
         Ok(path) => path,
         Err(error) => return Ok(Err(error)),
@@ -114,7 +105,7 @@ struct Path<'a> {
 }
 
 /// Evaluates the compares of `request`, and of the nested transactions that it would run.
-fn choose<'a>(view: &View<'_>, request: &'a TxnRequest) -> Result<Result<Path<'a>, Error>, Fatal> {
+fn choose<'a>(view: &View<'_>, request: &'a TxnRequest) -> Answer<Path<'a>> {
     let mut succeeded = true;
     for compare in &request.compare {
         match holds(view, compare)? {
@@ -141,7 +132,7 @@ fn choose<'a>(view: &View<'_>, request: &'a TxnRequest) -> Result<Result<Path<'a
 
 /// Whether `compare` holds for every key that it names. A range without keys counts as one key
 /// that does not exist (TXN-02, TXN-03).
-fn holds(view: &View<'_>, compare: &Compare) -> Result<Result<bool, Error>, Fatal> {
+fn holds(view: &View<'_>, compare: &Compare) -> Answer<bool> {
     let range = KeyRange::new(&compare.key, &compare.range_end);
     let by_value = compare.target == CompareTarget::Value as i32;
     let (mut any, mut all) = (false, true);
@@ -196,28 +187,41 @@ fn compares(compare: &Compare, kv: &KeyValue) -> bool {
 }
 
 /// Checks what may refuse an operation on the path: puts first, then ranges, as etcd 3.5 does.
-fn check(
-    context: &ApplyContext<'_>,
-    view: &View<'_>,
-    path: &Path<'_>,
-) -> Result<Result<(), Error>, Fatal> {
-    if let Err(error) = check_puts(context, view, path)? {
+fn check(context: &ApplyContext<'_>, view: &View<'_>, path: &Path<'_>) -> Answer<()> {
+    if let Err(error) = check_puts(context, view, path, &mut KeySet::default())? {
         return Ok(Err(error));
     }
     Ok(check_ranges(view, path))
 }
 
-fn check_puts(
+/// Checks the puts on the path; `deleted` collects what deletes before them on the path name.
+///
+/// A put that keeps its key's value or lease must find the key, also after those deletes. Few can
+/// stand before it (no key may be put and deleted), but "from the key on" can, and etcd panics
+/// then.
+fn check_puts<'a>(
     context: &ApplyContext<'_>,
     view: &View<'_>,
-    path: &Path<'_>,
-) -> Result<Result<(), Error>, Fatal> {
+    path: &Path<'a>,
+    deleted: &mut KeySet<'a>,
+) -> Answer<()> {
     let mut nested = path.nested.iter();
     for op in path.ops {
         let checked = match &op.request {
-            Some(Request::RequestPut(put)) => check_put(context, view, put)?,
+            Some(Request::RequestPut(put)) => {
+                let keeps = put.ignore_value || put.ignore_lease;
+                if keeps && deleted.contains(&put.key) {
+                    Err(Error::KeyNotFound)
+                } else {
+                    check_put(context, view, put)?
+                }
+            }
+            Some(Request::RequestDeleteRange(delete)) => {
+                deleted.insert(KeyRange::new(&delete.key, &delete.range_end));
+                Ok(())
+            }
             Some(Request::RequestTxn(_)) => match nested.next() {
-                Some(path) => check_puts(context, view, path)?,
+                Some(path) => check_puts(context, view, path, deleted)?,
                 None => Ok(()),
             },
             _ => Ok(()),
@@ -229,11 +233,7 @@ fn check_puts(
     Ok(Ok(()))
 }
 
-fn check_put(
-    context: &ApplyContext<'_>,
-    view: &View<'_>,
-    put: &PutRequest,
-) -> Result<Result<(), Error>, Fatal> {
+fn check_put(context: &ApplyContext<'_>, view: &View<'_>, put: &PutRequest) -> Answer<()> {
     if put.ignore_value || put.ignore_lease {
         let mut exists = false;
         let visited = view.visit(&KeyRange::Key(&put.key), false, |_| {
@@ -278,8 +278,8 @@ fn check_range(view: &View<'_>, range: &RangeRequest) -> Result<(), Error> {
 /// Runs the operations on `path` in order.
 fn execute(
     path: &Path<'_>,
-    run: &mut dyn FnMut(&Request) -> Result<Result<Response, Error>, Fatal>,
-) -> Result<Result<Vec<ResponseOp>, Error>, Fatal> {
+    run: &mut dyn FnMut(&Request) -> Answer<Response>,
+) -> Answer<Vec<ResponseOp>> {
     let mut responses = Vec::with_capacity(path.ops.len());
     let mut nested = path.nested.iter();
     for op in path.ops {
@@ -302,8 +302,8 @@ fn execute(
 /// Runs a nested transaction. Its header is there and says nothing, as etcd's.
 fn nested_response(
     path: &Path<'_>,
-    run: &mut dyn FnMut(&Request) -> Result<Result<Response, Error>, Fatal>,
-) -> Result<Result<Response, Error>, Fatal> {
+    run: &mut dyn FnMut(&Request) -> Answer<Response>,
+) -> Answer<Response> {
     let responses = execute(path, run)?;
     Ok(responses.map(|responses| {
         let header = Some(ResponseHeader::default());
@@ -315,7 +315,7 @@ fn write_op(
     context: &ApplyContext<'_>,
     txn: &mut WriteTxn<'_>,
     request: &Request,
-) -> Result<Result<Response, Error>, Fatal> {
+) -> Answer<Response> {
     Ok(match request {
         Request::RequestRange(range) => txn.view().range(range)?.map(Response::ResponseRange),
         Request::RequestPut(put) => put_in(context, txn, put)?.map(Response::ResponsePut),

@@ -93,6 +93,20 @@ impl Database {
         Ok(Database { tables, file, live_bytes, size })
     }
 
+    /// Closes the file, of which this must be the last handle. Dropping it does the same, but
+    /// cannot say that it failed.
+    pub(super) fn close(self) -> Result<(), Fatal> {
+        let Database { tables, file, .. } = self;
+        drop(tables);
+        match Arc::try_unwrap(file) {
+            Ok(file) => {
+                let closed = file.redb.close();
+                closed.map_err(|error| redb_failed(&file.name, error.into()))
+            }
+            Err(file) => Err(Fatal::Invariant(format!("{} is closed while in use", file.name))),
+        }
+    }
+
     pub(super) fn number(&self) -> u64 {
         self.file.number
     }

@@ -1,4 +1,4 @@
-//! A layer of writes in memory: what is pending, being flushed, or recently flushed.
+//! A layer of writes in memory: what is pending, or being flushed.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -42,10 +42,8 @@ impl Layer {
     /// The write to `key` if there is one; `Some(None)` if it was a removal.
     pub(super) fn get(&self, bucket: Bucket, key: &[u8]) -> Option<Option<Bytes>> {
         let entries = &self.buckets[bucket as usize];
-        // Revisions only grow, so a layer covers a short stretch of the key bucket: most look-ups
-        // of other stretches end here.
-        let after_last = entries.last_key_value().is_none_or(|(last, _)| last.as_ref() < key);
-        if after_last || entries.first_key_value().is_none_or(|(first, _)| first.as_ref() > key) {
+        // Revisions only grow: most that are read are older than what is pending.
+        if entries.first_key_value().is_none_or(|(first, _)| first.as_ref() > key) {
             return None;
         }
         entries.get(key).cloned()
@@ -54,17 +52,6 @@ impl Layer {
     /// All writes to `bucket` in key order.
     pub(super) fn entries(&self, bucket: Bucket) -> &BTreeMap<Bytes, Option<Bytes>> {
         &self.buckets[bucket as usize]
-    }
-
-    /// `newer` laid over `older`.
-    pub(super) fn joined(older: &Layer, newer: &Layer) -> Layer {
-        let mut joined = Layer { buckets: older.buckets.clone(), bytes: older.bytes };
-        for bucket in Bucket::ALL {
-            for (key, value) in newer.entries(bucket) {
-                joined.set(bucket, key.clone(), value.clone());
-            }
-        }
-        joined
     }
 
     /// About how much memory the layer takes, in bytes.

@@ -13,13 +13,13 @@
 //! - [`Backend::batch`] marks what belongs together: a flush never cuts inside a batch. The state
 //!   machine holds one while it applies a group of entries and puts the applied log id into
 //!   [`Bucket::Meta`], so every commit holds exactly the state of the log id that it names.
-//! - Flushed layers stay in memory as `recent`, up to a bound, because what was written last is
-//!   read first.
+//! - Flushed values of keys stay in memory as `recent`, up to a bound, because what was written
+//!   last is read first.
 //! - Every stored value ends in a CRC-32C over bucket, key and value. redb does not promise to
 //!   notice a flipped page; we do: a damaged value is a [`Fatal`], never an answer.
 //! - A member's state is one file, `db-<16 hex digits>`. It counts once a file of that name and
 //!   `.complete` stands beside it; creating a file is the one atomic step that a
-//!   [`Disk`](crate::platform::Disk) has. A raft snapshot (and a defragmentation) writes a new,
+//!   [`Disk`] has. A raft snapshot (and a defragmentation) writes a new,
 //!   higher-numbered file, and a crash in between leaves the old one.
 //!
 //! After any failure to write, the backend refuses further flushes: what reached the disk is then
@@ -33,12 +33,12 @@
 mod database;
 mod files;
 mod layer;
+mod recent;
 mod restore;
 mod snapshot;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -49,6 +49,7 @@ use crate::platform::Disk;
 
 use database::Database;
 use layer::{Layer, Overlay};
+use recent::Recent;
 pub use restore::Restorer;
 pub use snapshot::{BackendView, Chunks};
 
@@ -99,7 +100,7 @@ impl Bucket {
 pub struct BackendOptions {
     /// redb's page cache, in bytes.
     pub cache_bytes: usize,
-    /// Flushed values kept in memory because they were written last, in bytes.
+    /// Flushed values of keys kept in memory because they were written last, in bytes.
     pub recent_bytes: usize,
 }
 
@@ -108,6 +109,9 @@ impl Default for BackendOptions {
         BackendOptions { cache_bytes: 128 << 20, recent_bytes: 64 << 20 }
     }
 }
+
+/// Flushed entries remembered under one lock.
+const REMEMBER_BATCH: usize = 1_000;
 
 /// The durable state of one member. Shared between threads; see the module's description.
 pub struct Backend {
@@ -127,8 +131,8 @@ struct State {
     pending: Layer,
     /// What is being written to the database now; still undurable.
     flushing: Option<Arc<Layer>>,
-    /// Flushed layers, oldest first: a cache, the database holds the same.
-    recent: VecDeque<Arc<Layer>>,
+    /// A cache: the database holds the same.
+    recent: Recent,
     database: Arc<Database>,
 }
 
@@ -157,7 +161,7 @@ impl Backend {
         let state = State {
             pending: Layer::default(),
             flushing: None,
-            recent: VecDeque::new(),
+            recent: Recent::new(options.recent_bytes),
             database: Arc::new(database),
         };
         Ok(Backend {
@@ -241,7 +245,7 @@ impl Backend {
                 let layers = newest_first.into_iter().flatten();
                 (Overlay::new(layers, bucket, &from, limit), state.database.clone())
             };
-            let wanted = limit - page.len() + overlay.removals();
+            let wanted = (limit - page.len()).saturating_add(overlay.removals());
             let horizon = overlay.horizon();
             overlay.merge(database.scan(bucket, &from, wanted)?, limit, &mut page);
             match horizon {
@@ -287,44 +291,25 @@ impl Backend {
                 return Err(fatal);
             }
         };
-        let mut state = self.state_mut();
-        state.database = Arc::new(committed);
-        state.flushing = None;
-        state.recent.push_back(layer);
-        drop(state);
-        self.tidy_recent();
+        self.remember(&layer);
+        let flushed = {
+            let mut state = self.state_mut();
+            state.database = Arc::new(committed);
+            state.flushing.take()
+        };
+        // Outside the lock: there may be many entries to free.
+        drop((layer, flushed));
         Ok(())
     }
 
-    /// Joins small recent layers into larger ones, so that a look-up sees few, and forgets the
-    /// oldest above the bound.
-    fn tidy_recent(&self) {
-        let largest = self.options.recent_bytes / 8;
-        loop {
-            let newest = {
-                let mut state = self.state_mut();
-                while state.recent.iter().map(|l| l.bytes()).sum::<usize>()
-                    > self.options.recent_bytes
-                {
-                    state.recent.pop_front();
-                }
-                let mut newest = state.recent.iter().rev().cloned();
-                (newest.next(), newest.next())
-            };
-            let (Some(newer), Some(older)) = newest else {
-                return;
-            };
-            let joined = newer.bytes() + older.bytes();
-            // Sizes that at least double keep the layers few and each entry's copies few.
-            if joined > largest || older.bytes() > 2 * newer.bytes() {
-                return;
-            }
-            // Joined outside the lock: only a flush changes `recent`, and it holds `writing`.
-            let joined = Arc::new(Layer::joined(&older, &newer));
+    /// Keeps the values of the key bucket in `layer`, which is still being read as `flushing`.
+    fn remember(&self, layer: &Layer) {
+        let mut entries = layer.entries(Bucket::Key).iter().peekable();
+        while entries.peek().is_some() {
             let mut state = self.state_mut();
-            let kept = state.recent.len().saturating_sub(2);
-            state.recent.truncate(kept);
-            state.recent.push_back(joined);
+            for (key, value) in entries.by_ref().take(REMEMBER_BATCH) {
+                state.recent.set(key, value);
+            }
         }
     }
 
@@ -423,6 +408,6 @@ impl State {
     fn in_memory(&self, bucket: Bucket, key: &[u8]) -> Option<Option<Bytes>> {
         let found = self.pending.get(bucket, key);
         let found = found.or_else(|| self.flushing.as_ref()?.get(bucket, key));
-        found.or_else(|| self.recent.iter().rev().find_map(|layer| layer.get(bucket, key)))
+        found.or_else(|| if bucket == Bucket::Key { self.recent.get(key) } else { None })
     }
 }

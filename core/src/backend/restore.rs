@@ -117,10 +117,11 @@ impl Restorer {
             return Err(Fatal::Invariant("a restorer finishes once".into()));
         };
         let number = database.number();
-        // The staged commits become durable with this one. Dropping the last handle closes the
-        // file, so that whoever opens it next has it alone.
-        drop(database.commit(&self.layer)?);
+        // The staged commits become durable with this one.
+        let committed = database.commit(&self.layer)?;
         drop(database);
+        // Whoever opens the file next must have it alone, and what closing writes must be there.
+        committed.close()?;
         files::mark_complete(&*self.disk, number)
     }
 }

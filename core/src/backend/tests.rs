@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::*;
-use crate::platform::MemoryDisk;
+use crate::platform::{Fault, FaultyDisk, MemoryDisk, SplitMix64};
 
 /// Small bounds, so that a short test reaches them.
 const OPTIONS: BackendOptions = BackendOptions { cache_bytes: 1 << 20, recent_bytes: 4 << 10 };
@@ -24,25 +24,12 @@ fn put(backend: &Backend, key: &str, value: &str) {
 }
 
 fn get(backend: &Backend, key: &str) -> Option<String> {
-    let value = backend.get(Bucket::Meta, key.as_bytes()).unwrap();
+    get_in(backend, Bucket::Meta, key)
+}
+
+fn get_in(backend: &Backend, bucket: Bucket, key: &str) -> Option<String> {
+    let value = backend.get(bucket, key.as_bytes()).unwrap();
     value.map(|value| String::from_utf8(value.to_vec()).unwrap())
-}
-
-fn scan(backend: &Backend, from: &str, limit: usize) -> Vec<String> {
-    let page = backend.scan(Bucket::Meta, from.as_bytes(), limit).unwrap();
-    page.iter().map(|(key, _)| String::from_utf8(key.to_vec()).unwrap()).collect()
-}
-
-/// A repeatable stream of numbers (xorshift).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
 }
 
 #[test]
@@ -65,7 +52,9 @@ fn what_is_written_is_read_before_and_after_the_flush() {
 #[test]
 fn any_order_of_writes_and_flushes_reads_as_a_map() {
     for seed in 1..=12 {
-        let mut random = Random(seed);
+        // Keys and other entries take different ways through the caches.
+        let bucket = [Bucket::Key, Bucket::Meta][seed as usize % 2];
+        let mut random = SplitMix64(seed);
         let disk = MemoryDisk::default();
         let mut backend = open(&disk);
         let mut model = BTreeMap::new();
@@ -80,21 +69,23 @@ fn any_order_of_writes_and_flushes_reads_as_a_map() {
                 }
                 3 => backend.defragment().unwrap(),
                 4..=9 => {
-                    backend.delete(Bucket::Meta, bytes(&key));
+                    backend.delete(bucket, bytes(&key));
                     model.remove(&key);
                 }
                 _ => {
                     let value = format!("{step}{}", "x".repeat(random.below(200) as usize));
-                    put(&backend, &key, &value);
+                    backend.put(bucket, bytes(&key), bytes(&value));
                     model.insert(key.clone(), value);
                 }
             }
-            assert_eq!(get(&backend, &key), model.get(&key).cloned(), "seed {seed} step {step}");
+            let (found, expected) = (get_in(&backend, bucket, &key), model.get(&key).cloned());
+            assert_eq!(found, expected, "seed {seed} step {step}");
             let from = format!("k{:02}", random.below(40));
             let limit = random.below(12) as usize;
-            let expected: Vec<_> =
-                model.range(from.clone()..).take(limit).map(|(key, _)| key.clone()).collect();
-            assert_eq!(scan(&backend, &from, limit), expected, "seed {seed} step {step}");
+            let page = backend.scan(bucket, from.as_bytes(), limit).unwrap();
+            let expected = model.range(from.clone()..).take(limit);
+            let expected = expected.map(|(key, value)| (bytes(key), bytes(value)));
+            assert_eq!(page, expected.collect::<Vec<_>>(), "seed {seed} step {step}");
         }
     }
 }
@@ -139,8 +130,13 @@ fn filled(disk: &MemoryDisk) -> Backend {
 }
 
 fn everything(backend: &Backend) -> Vec<(Bytes, Bytes)> {
-    let all = Bucket::ALL.map(|bucket| backend.scan(bucket, b"", usize::MAX).unwrap());
-    all.concat()
+    try_everything(backend).unwrap()
+}
+
+fn try_everything(backend: &Backend) -> Result<Vec<(Bytes, Bytes)>, Fatal> {
+    let all = Bucket::ALL.map(|bucket| backend.scan(bucket, b"", usize::MAX));
+    let all: Result<Vec<_>, _> = all.into_iter().collect();
+    Ok(all?.concat())
 }
 
 #[test]
@@ -247,23 +243,112 @@ fn a_flipped_bit_is_an_error_and_never_a_wrong_answer() {
     drop(backend);
     let file = disk.open("db-0000000000000001", false).unwrap();
     let length = file.len().unwrap();
-    let mut random = Random(7);
+    let mut random = SplitMix64(7);
     let mut noticed = 0;
     for _ in 0..60 {
         let at = random.below(length);
         let mut byte = [0];
         file.read_exact_at(at, &mut byte).unwrap();
         file.write_at(at, &[byte[0] ^ (1 << random.below(8))]).unwrap();
-        let read = Backend::open(Arc::new(disk.clone()), OPTIONS).and_then(|backend| {
-            let pages = Bucket::ALL.map(|bucket| backend.scan(bucket, b"", usize::MAX));
-            pages.into_iter().collect::<Result<Vec<_>, _>>()
-        });
+        let read = Backend::open(Arc::new(disk.clone()), OPTIONS);
+        let read = read.and_then(|backend| try_everything(&backend));
         match read {
             // Not `assert_eq`: it would print the whole state.
-            Ok(read) => assert!(read.concat() == expected, "byte {at}"),
+            Ok(read) => assert!(read == expected, "byte {at}"),
             Err(_) => noticed += 1,
         }
         file.write_at(at, &byte).unwrap();
     }
     assert!(noticed > 10, "values fill most of the file, yet {noticed} of 60 were noticed");
+}
+
+/// Writes and flushes until something fails; returns the state of the last good flush and the
+/// one that the failing step was to make durable.
+fn run_until_failure(disk: &FaultyDisk, random: &mut SplitMix64) -> [Vec<(Bytes, Bytes)>; 2] {
+    let mut durable = Vec::new();
+    let Ok(backend) = Backend::open(Arc::new(disk.clone()), OPTIONS) else {
+        return [durable.clone(), durable];
+    };
+    for step in 0.. {
+        for _ in 0..1 + random.below(30) {
+            let key = bytes(&format!("k{:03}", random.below(300)));
+            match random.chance(25) {
+                true => backend.delete(Bucket::Meta, key),
+                false => {
+                    let value = format!("{step} {}", "x".repeat(random.below(2_000) as usize));
+                    backend.put(Bucket::Meta, key, bytes(&value));
+                }
+            }
+        }
+        // The power may have gone while an old file was closed, which nobody waits for.
+        let Ok(state) = try_everything(&backend) else { return [durable.clone(), durable] };
+        let done = match random.below(6) {
+            0 => backend.defragment(),
+            1 => {
+                let view = backend.view();
+                view.and_then(|view| restore_into(disk, &backend, &view))
+            }
+            _ => backend.flush(),
+        };
+        if done.is_err() {
+            return [durable, state];
+        }
+        durable = state;
+    }
+    unreachable!("the fault strikes");
+}
+
+fn restore_into(disk: &FaultyDisk, backend: &Backend, view: &BackendView) -> Result<(), Fatal> {
+    let mut restorer = Backend::restorer(Arc::new(disk.clone()))?;
+    for chunk in view.chunks() {
+        restorer.write_chunk(&chunk?)?;
+    }
+    restorer.finish()?;
+    backend.replace_with_restored()
+}
+
+#[test]
+fn a_power_loss_at_any_sync_leaves_the_last_flush_or_the_next() {
+    for seed in 0..60 {
+        let disk = FaultyDisk::default();
+        disk.inject(Fault::PowerLoss, seed);
+        let mut random = SplitMix64(seed);
+        let states = run_until_failure(&disk, &mut random);
+        let disk = disk.crash(seed);
+        let backend = Backend::open(Arc::new(disk.clone()), OPTIONS)
+            .unwrap_or_else(|fatal| panic!("seed {seed}: {fatal}"));
+        let found = everything(&backend);
+        assert!(states.contains(&found), "seed {seed}: {} entries", found.len());
+        // And again, right after the recovery.
+        drop(backend);
+        let backend = Backend::open(Arc::new(disk.crash(seed + 1)), OPTIONS).unwrap();
+        assert!(everything(&backend) == found, "seed {seed}");
+    }
+}
+
+#[test]
+fn after_a_failed_write_or_sync_nothing_is_flushed_again() {
+    for (fault, seed) in [Fault::WriteError, Fault::DiskFull, Fault::SyncError]
+        .into_iter()
+        .flat_map(|fault| (0..8).map(move |seed| (fault, seed)))
+    {
+        let disk = FaultyDisk::default();
+        let backend = Backend::open(Arc::new(disk.clone()), OPTIONS).unwrap();
+        put(&backend, "a", "1");
+        backend.flush().unwrap();
+        disk.inject(fault, seed % 3);
+        put(&backend, "a", "2");
+        let mut failed = false;
+        for step in 0..10 {
+            put(&backend, "b", &format!("{step}"));
+            let flushed = backend.flush();
+            assert!(!failed || flushed.is_err(), "{fault:?} {seed}");
+            failed |= flushed.is_err();
+        }
+        assert!(failed, "{fault:?} {seed}");
+        assert_eq!(get(&backend, "b").as_deref(), Some("9"), "reads go on");
+        drop(backend);
+        let backend = Backend::open(Arc::new(disk.crash(seed)), OPTIONS).unwrap();
+        assert!(get(&backend, "a").is_some(), "{fault:?} {seed}");
+    }
 }

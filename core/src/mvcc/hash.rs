@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 
-use super::index::KeyRange;
+use super::key_range::KeyRange;
 use super::store::{Store, change_of, decode};
 use crate::backend::Bucket;
-use crate::error::{Error, Fatal};
+use crate::error::{Answer, Error, Fatal};
 use crate::limits::RANGE_SLICE_KEYS;
 
 /// Stored entries read at a time.
@@ -26,7 +26,7 @@ impl Store {
     /// on every member with the same compact revision, however far its compaction has come.
     ///
     /// Blocks for as long as it takes to read everything.
-    pub fn hash_kv(&self, revision: i64) -> Result<Result<HashKv, Error>, Fatal> {
+    pub fn hash_kv(&self, revision: i64) -> Answer<HashKv> {
         loop {
             let compact_revision = self.compact_revision();
             let current = self.current_revision();

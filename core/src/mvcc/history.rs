@@ -7,7 +7,7 @@ use super::store::{Store, change_of, decode};
 use crate::api::mvccpb::event::EventType;
 use crate::api::mvccpb::{Event, KeyValue};
 use crate::backend::Bucket;
-use crate::error::{Error, Fatal};
+use crate::error::{Answer, Error};
 use crate::limits::WATCH_BATCH_BYTES;
 
 /// Stored changes read at a time.
@@ -27,11 +27,7 @@ impl Store {
     ///
     /// Fails with [`Error::Compacted`] if `from` is, or becomes meanwhile, older than the compact
     /// revision.
-    pub fn events(
-        &self,
-        from: i64,
-        max_revisions: usize,
-    ) -> Result<Result<Vec<RevisionEvents>, Error>, Fatal> {
+    pub fn events(&self, from: i64, max_revisions: usize) -> Answer<Vec<RevisionEvents>> {
         let current = self.current_revision();
         let mut revisions: Vec<RevisionEvents> = Vec::new();
         let mut bytes = 0;

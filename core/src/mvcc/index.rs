@@ -1,54 +1,11 @@
-//! The ordered map from key to its changes, and the ranges of keys that requests name.
+//! The ordered map from key to its changes.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use super::key_index::{Compacted, KeyIndex, Life};
+use super::key_range::KeyRange;
 use super::revision::Change;
-
-/// The keys that a request names with `key` and `range_end` (KV-01).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeyRange<'a> {
-    /// No `range_end`: the one key.
-    Key(&'a [u8]),
-    /// From the first to before the second; empty if they are not in order.
-    Between(&'a [u8], &'a [u8]),
-    /// `range_end` is one zero byte: from the key on.
-    From(&'a [u8]),
-}
-
-impl<'a> KeyRange<'a> {
-    pub fn new(key: &'a [u8], range_end: &'a [u8]) -> KeyRange<'a> {
-        match range_end {
-            [] => KeyRange::Key(key),
-            [0] => KeyRange::From(key),
-            end => KeyRange::Between(key, end),
-        }
-    }
-
-    pub fn contains(&self, key: &[u8]) -> bool {
-        match self {
-            KeyRange::Key(only) => key == *only,
-            KeyRange::Between(from, end) => (*from..*end).contains(&key),
-            KeyRange::From(from) => key >= *from,
-        }
-    }
-
-    /// The part of the range behind `after`, as bounds of a map; `None` if nothing is there.
-    fn bounds(&self, after: Option<&'a [u8]>) -> Option<(Bound<&'a [u8]>, Bound<&'a [u8]>)> {
-        let from = |key| after.map_or(Bound::Included(key), Bound::Excluded);
-        match *self {
-            // A map's range panics where the start lies behind the end.
-            KeyRange::Key(key) => {
-                after.is_none().then_some((Bound::Included(key), Bound::Included(key)))
-            }
-            KeyRange::Between(key, end) => {
-                (after.unwrap_or(key) < end).then_some((from(key), Bound::Excluded(end)))
-            }
-            KeyRange::From(key) => Some((from(key), Bound::Unbounded)),
-        }
-    }
-}
 
 /// All keys that have changes.
 #[derive(Default)]
@@ -67,6 +24,9 @@ pub(super) struct Slice {
     /// The last key looked at, if the range may go on behind it.
     pub(super) last: Option<Box<[u8]>>,
 }
+
+/// A key whose life was ended: the change that ended it, and the lease it had.
+pub(super) type Ended = (Box<[u8]>, Change, i64);
 
 impl Index {
     pub(super) fn len(&self) -> usize {
@@ -144,7 +104,7 @@ impl Index {
         after: Option<&[u8]>,
         looks: usize,
         tombstone: impl Fn(usize) -> Change,
-    ) -> (Vec<(Box<[u8]>, Change, i64)>, Option<Box<[u8]>>) {
+    ) -> (Vec<Ended>, Option<Box<[u8]>>) {
         let mut deleted = Vec::new();
         let Some(bounds) = range.bounds(after) else {
             return (deleted, None);
@@ -239,14 +199,6 @@ mod tests {
         assert_eq!(count("\0", "\0"), 5);
         assert_eq!(count("b", "a"), 0);
         assert_eq!(count("a", "a"), 0);
-        for (range, inside) in [
-            (KeyRange::Key(b"a"), [true, false, false]),
-            (KeyRange::Between(b"a", b"ab"), [true, true, false]),
-            (KeyRange::From(b"a\0"), [false, true, true]),
-        ] {
-            let contained = ["a", "a\0", "ab"].map(|key| range.contains(key.as_bytes()));
-            assert_eq!(contained, inside, "{range:?}");
-        }
     }
 
     #[test]

@@ -42,6 +42,7 @@ mod hash;
 mod history;
 mod index;
 mod key_index;
+mod key_range;
 mod range;
 mod revision;
 mod store;
@@ -51,7 +52,7 @@ mod txn;
 
 pub use hash::HashKv;
 pub use history::RevisionEvents;
-pub use index::KeyRange;
+pub use key_range::{KeyRange, KeySet};
 pub use range::View;
 pub use revision::Change;
 pub use store::Store;

@@ -5,14 +5,15 @@ use std::mem::take;
 
 use bytes::Bytes;
 
-use super::index::{KeyRange, Slice};
+use super::index::Slice;
 use super::key_index::Life;
+use super::key_range::KeyRange;
 use super::revision::Change;
 use super::store::Store;
 use crate::api::etcdserverpb::range_request::{SortOrder, SortTarget};
 use crate::api::etcdserverpb::{RangeRequest, RangeResponse, ResponseHeader};
 use crate::api::mvccpb::KeyValue;
-use crate::error::{Error, Fatal};
+use crate::error::{Answer, Error};
 use crate::limits::{RANGE_SLICE_KEYS, RANGE_SLICE_VALUES};
 
 /// The store as of one revision. It costs nothing to hold; a compaction above its revision ends
@@ -34,7 +35,7 @@ impl View<'_> {
     }
 
     /// Answers a (validated) range request at its own revision, or at the view's if it names none.
-    pub fn range(&self, request: &RangeRequest) -> Result<Result<RangeResponse, Error>, Fatal> {
+    pub fn range(&self, request: &RangeRequest) -> Answer<RangeResponse> {
         let at = if request.revision <= 0 { self.revision } else { request.revision };
         if at > self.revision {
             return Ok(Err(Error::FutureRev));
@@ -60,7 +61,7 @@ impl View<'_> {
     }
 
     /// The key-values and the count that answer `request`, before sorting and cutting.
-    fn collect(&self, request: &RangeRequest) -> Result<Result<Collected, Error>, Fatal> {
+    fn collect(&self, request: &RangeRequest) -> Answer<Collected> {
         let range = KeyRange::new(&request.key, &request.range_end);
         let filters = has_filters(request);
         let mut wanted = wanted(request);
@@ -97,7 +98,7 @@ impl View<'_> {
     }
 
     /// The key-value of `key`, or none if it does not live.
-    pub fn get(&self, key: &[u8]) -> Result<Result<Option<KeyValue>, Error>, Fatal> {
+    pub fn get(&self, key: &[u8]) -> Answer<Option<KeyValue>> {
         let slice = match self.slice(&KeyRange::Key(key), None, 1) {
             Ok(slice) => slice,
             Err(error) => return Ok(Err(error)),
@@ -114,7 +115,7 @@ impl View<'_> {
         range: &KeyRange<'_>,
         values: bool,
         mut visit: impl FnMut(&KeyValue) -> bool,
-    ) -> Result<Result<(), Error>, Fatal> {
+    ) -> Answer<()> {
         let mut after: Option<Box<[u8]>> = None;
         loop {
             let slice = match self.slice(range, after.as_deref(), usize::MAX) {

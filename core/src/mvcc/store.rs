@@ -15,7 +15,7 @@ use super::txn::WriteTxn;
 use crate::api::etcdserverpb::{RangeRequest, RangeResponse};
 use crate::api::mvccpb::KeyValue;
 use crate::backend::{Backend, Bucket};
-use crate::error::{Error, Fatal};
+use crate::error::{Answer, Error, Fatal};
 
 /// The revision of a store in which nothing was ever written (REV-01).
 const FIRST_REVISION: i64 = 1;
@@ -112,7 +112,7 @@ impl Store {
     /// A long range works in slices at one revision and holds no lock for long. If a compaction
     /// overtakes it, a read of the newest state begins again and others fail with
     /// [`Error::Compacted`].
-    pub fn range(&self, request: &RangeRequest) -> Result<Result<RangeResponse, Error>, Fatal> {
+    pub fn range(&self, request: &RangeRequest) -> Answer<RangeResponse> {
         for _ in 1..READ_ATTEMPTS {
             match self.view().range(request)? {
                 Err(Error::Compacted) if request.revision <= 0 => continue,
@@ -142,9 +142,15 @@ impl Store {
         &self,
         changes: &[(Change, Option<Life>)],
         revision: i64,
-    ) -> Result<Result<Vec<KeyValue>, Error>, Fatal> {
-        let keys: Vec<_> = changes.iter().map(|(change, _)| change.stored_key()).collect();
-        let stored = self.backend.get_all(Bucket::Key, &keys)?;
+    ) -> Answer<Vec<KeyValue>> {
+        let stored = match changes {
+            // A point read: by far the most frequent one.
+            [(change, _)] => vec![self.backend.get(Bucket::Key, change.stored_key().as_ref())?],
+            _ => {
+                let keys = changes.iter().map(|(change, _)| change.stored_key());
+                self.backend.get_all(Bucket::Key, &keys.collect::<Vec<_>>())?
+            }
+        };
         let mut values = Vec::with_capacity(changes.len());
         for ((change, _), stored) in changes.iter().zip(stored) {
             match stored {

@@ -6,7 +6,8 @@ use std::sync::{MutexGuard, PoisonError};
 use bytes::Bytes;
 use prost::Message;
 
-use super::index::KeyRange;
+use super::index::Ended;
+use super::key_range::KeyRange;
 use super::range::View;
 use super::revision::Change;
 use super::store::Store;
@@ -110,7 +111,7 @@ impl<'a> WriteTxn<'a> {
         }
     }
 
-    fn delete_key(&self, key: &[u8], change: Change) -> Vec<(Box<[u8]>, Change, i64)> {
+    fn delete_key(&self, key: &[u8], change: Change) -> Vec<Ended> {
         self.store.index_mut().delete(&KeyRange::Key(key), None, 1, |_| change).0
     }
 

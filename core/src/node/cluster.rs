@@ -93,11 +93,15 @@ impl<P: Platform> Node<P> {
         Ok(())
     }
 
-    /// Cluster.MemberUpdate: new peer URLs. CL-03.
+    /// Cluster.MemberUpdate: new peer URLs. CL-03. etcd takes any text for one; a member that cannot
+    /// be reached at its URL would be lost, so malformed ones are refused here.
     pub async fn member_update(
         &self,
         request: pb::MemberUpdateRequest,
     ) -> Result<pb::MemberUpdateResponse, Error> {
+        if self.members.get(request.id).is_none() {
+            return Err(Error::MemberNotFound);
+        }
         check_peer_urls(&request.peer_ur_ls)?;
         let command = CommandRequest::MemberUpdate(request);
         let members = self.propose_member_change(command).await?;

@@ -16,7 +16,7 @@
 //! Invariants:
 //!
 //! * What is completed is durable, with all that was asked before it.
-//! * The log has no hole: entry `n + 1` is accepted only after entry `n`, or after a purge up to it.
+//! * The log has no hole: after entry `n`, or a purge up to it, only entry `n + 1` is accepted.
 //! * An entry is in the cache until it is durable; what falls out of the cache is read, and its
 //!   checksum checked, from its segment.
 //! * A segment is removed only when the purge of its entries is durable in a later one.
@@ -45,9 +45,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::stream::Stream;
-use openraft::storage::{
-    IOFlushed, LeaderBoundedStreamResult, LogState, RaftLogStorage,
-};
+use openraft::storage::{IOFlushed, LeaderBoundedStreamResult, LogState, RaftLogStorage};
 use openraft::type_config::TypeConfigExt;
 use openraft::{OptionalSend, RaftLogReader};
 
@@ -325,10 +323,7 @@ impl<R: AsyncRuntime> RaftLogStorage<TypeConfig<R>> for LogStore<R> {
 
     async fn get_log_state(&mut self) -> io::Result<LogState<TypeConfig<R>>> {
         let state = lock(&self.shared.state);
-        Ok(LogState {
-            last_purged_log_id: state.index.purged(),
-            last_log_id: state.index.last(),
-        })
+        Ok(LogState { last_purged_log_id: state.index.purged(), last_log_id: state.index.last() })
     }
 
     async fn get_log_reader(&mut self) -> LogStore<R> {

@@ -26,7 +26,7 @@
 //! * Opening drops a torn tail durably and writes the last unconfirmed records once more before
 //!   anything follows them: after a crash of the process alone they may be in memory only.
 //!
-//! Recovery is exact or refuses: see [`recovery`].
+//! Recovery is exact or refuses; `recovery.rs` tells by which rule.
 
 mod record;
 mod recovery;
@@ -41,8 +41,8 @@ use crate::platform::{Disk, File};
 
 pub use record::{Batch, Kind, Position};
 pub use recovery::{Recovered, Visit};
-use segment::{create_segment, io_error, remove_segment};
 pub use segment::{Located, Segments};
+use segment::{create_segment, io_error, remove_segment};
 
 /// The layout that this code writes, and the only one that it reads.
 const FORMAT: u32 = 1;

@@ -207,10 +207,11 @@ impl<'a> Scanner<'a> {
         let rest = self.bytes.get(self.offset..).unwrap_or_default();
         let dirty = rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
         let dirty_to = self.offset + dirty;
-        let witness = (self.offset..dirty_to).step_by(ALIGNMENT).find(|offset| match self.valid_at(*offset) {
-                Some((header, _)) => header.durable_to > self.offset as u64,
-                None => false,
-            });
+        let proves = |offset: &usize| match self.valid_at(*offset) {
+            Some((header, _)) => header.durable_to > self.offset as u64,
+            None => false,
+        };
+        let witness = (self.offset..dirty_to).step_by(ALIGNMENT).find(proves);
         Tail {
             end: self.offset as u64,
             durable_to: self.durable_to,

@@ -33,7 +33,7 @@ impl Segments {
 
     /// The error for a log whose first segment is not the first one that is needed.
     pub fn begin_too_late(&self, entry: u64) -> Fatal {
-        let detail = format!("entry {entry}, which is needed, is in an earlier segment, now missing");
+        let detail = format!("entry {entry} is in an earlier segment, which is missing");
         corrupt(self.oldest().unwrap_or_default(), 0u64, detail)
     }
 
@@ -152,10 +152,6 @@ pub(super) fn io_error(action: &'static str, segment: u64, source: io::Error) ->
     Fatal::Io { action, file: segment_name(segment), source }
 }
 
-pub(super) fn corrupt(
-    segment: u64,
-    offset: impl Into<u64>,
-    detail: impl Into<String>,
-) -> Fatal {
+pub(super) fn corrupt(segment: u64, offset: impl Into<u64>, detail: impl Into<String>) -> Fatal {
     Fatal::Corrupt { file: segment_name(segment), offset: offset.into(), detail: detail.into() }
 }

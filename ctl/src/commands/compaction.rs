@@ -23,8 +23,7 @@ static FLAGS: [Flag; 1] = [Flag::switch(
 
 async fn compaction(context: &Context<'_>) -> Result<(), Failure> {
     let argument = context.only_argument("compaction command needs 1 argument")?;
-    let revision =
-        parse_i64(&argument, 10).map_err(|error| Failure::new(Exit::Error, error))?;
+    let revision = parse_i64(&argument, 10).map_err(|error| Failure::new(Exit::Error, error))?;
     let client = context.client().await?;
     let request = CompactionRequest { revision, physical: context.parsed.is_on("physical") };
     context.within_timeout(client.compact(request)).await?;

@@ -29,9 +29,8 @@ async fn defrag(context: &Context<'_>) -> Result<(), Failure> {
             Ok(_) => context.print(&format!("Finished defragmenting etcd member[{endpoint}]")),
             Err(error) => {
                 has_failed = true;
-                context.complain(&format!(
-                    "Failed to defragment etcd member[{endpoint}] ({error})"
-                ));
+                context
+                    .complain(&format!("Failed to defragment etcd member[{endpoint}] ({error})"));
             }
         }
     }

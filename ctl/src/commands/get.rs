@@ -31,24 +31,11 @@ pub(super) static FLAGS: [Flag; 15] = [
     Flag::new("max-mod-rev", Kind::Int64, "0", "Maximum modification revision"),
     Flag::new("min-create-rev", Kind::Int64, "0", "Minimum create revision"),
     Flag::new("min-mod-rev", Kind::Int64, "0", "Minimum modification revision"),
-    Flag::new(
-        "order",
-        Kind::Text,
-        "",
-        "Order of results; ASCEND or DESCEND (ASCEND by default)",
-    ),
+    Flag::new("order", Kind::Text, "", "Order of results; ASCEND or DESCEND (ASCEND by default)"),
     Flag::switch("prefix", "Get keys with matching prefix"),
-    Flag::switch(
-        "print-value-only",
-        "Only write values when using the \"simple\" output format",
-    ),
+    Flag::switch("print-value-only", "Only write values when using the \"simple\" output format"),
     Flag::new("rev", Kind::Int64, "0", "Specify the kv revision"),
-    Flag::new(
-        "sort-by",
-        Kind::Text,
-        "",
-        "Sort target; CREATE, KEY, MODIFY, VALUE, or VERSION",
-    ),
+    Flag::new("sort-by", Kind::Text, "", "Sort target; CREATE, KEY, MODIFY, VALUE, or VERSION"),
     // Stands for RPC RangeStream of etcd 3.7, whose merged reply is the same.
     Flag::switch("stream", "Accepted for compatibility: the reply is the same"),
 ];
@@ -110,9 +97,7 @@ pub(super) fn request(parsed: &Parsed) -> Result<RangeRequest, Failure> {
 }
 
 fn sort(parsed: &Parsed) -> Result<(SortOrder, SortTarget), Failure> {
-    let bad = |what, value| {
-        Err(Failure::new(Exit::BadFeature, format!("bad sort {what} {value}")))
-    };
+    let bad = |what, value| Err(Failure::new(Exit::BadFeature, format!("bad sort {what} {value}")));
     let order = parsed.text("order");
     let order = match order.to_ascii_uppercase().as_str() {
         "" => SortOrder::None,

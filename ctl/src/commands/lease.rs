@@ -71,8 +71,10 @@ pub(super) const COMMAND: Command = Command {
     run: None,
 };
 
-static KEEP_ALIVE_FLAGS: [Flag; 1] =
-    [Flag::switch("once", "Resets the keep-alive time to its original value and exits immediately")];
+static KEEP_ALIVE_FLAGS: [Flag; 1] = [Flag::switch(
+    "once",
+    "Resets the keep-alive time to its original value and exits immediately",
+)];
 static TIME_TO_LIVE_FLAGS: [Flag; 1] = [Flag::switch("keys", "Get keys attached to this lease")];
 
 /// Pause before a broken stream is opened again.
@@ -84,9 +86,9 @@ async fn grant(context: &Context<'_>) -> Result<(), Failure> {
         .map_err(|error| Failure::arguments(format!("bad TTL ({error})")))?;
     let client = context.client().await?;
     let response = context.within_timeout(client.lease_grant(LeaseGrantRequest { ttl, id: 0 }));
-    let response = response.await.map_err(|error| {
-        Failure::new(Exit::Error, format!("failed to grant lease ({error})"))
-    })?;
+    let response = response
+        .await
+        .map_err(|error| Failure::new(Exit::Error, format!("failed to grant lease ({error})")))?;
     context.show(&Output::LeaseGrant(response))
 }
 
@@ -94,9 +96,9 @@ async fn revoke(context: &Context<'_>) -> Result<(), Failure> {
     let id = parse_lease(&context.only_argument("lease revoke command needs 1 argument")?)?;
     let client = context.client().await?;
     let response = context.within_timeout(client.lease_revoke(LeaseRevokeRequest { id }));
-    let response = response.await.map_err(|error| {
-        Failure::new(Exit::Error, format!("failed to revoke lease ({error})"))
-    })?;
+    let response = response
+        .await
+        .map_err(|error| Failure::new(Exit::Error, format!("failed to revoke lease ({error})")))?;
     context.show(&Output::LeaseRevoke(id, response))
 }
 

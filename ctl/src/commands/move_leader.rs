@@ -30,11 +30,7 @@ async fn move_leader(context: &Context<'_>) -> Result<(), Failure> {
         }
         let request = MoveLeaderRequest { target_id };
         let response = context.within_timeout(client.move_leader(request)).await?;
-        return context.show(&Output::MoveLeader {
-            from: status.leader,
-            to: target_id,
-            response,
-        });
+        return context.show(&Output::MoveLeader { from: status.leader, to: target_id, response });
     }
     let endpoints = connection.endpoints.join(" ");
     Err(Failure::arguments(format!("no leader endpoint given at [{endpoints}]")))

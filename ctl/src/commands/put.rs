@@ -41,16 +41,17 @@ pub(super) static FLAGS: [Flag; 4] = [
 ];
 
 async fn put(context: &Context<'_>) -> Result<(), Failure> {
-    let request = request(&context.parsed, context.environment).await?;
+    let request = request(&context.parsed, Some(context.environment)).await?;
     let client = context.client().await?;
     let response = context.within_timeout(client.put(request)).await?;
     context.show(&Output::Put(response))
 }
 
-/// The request that the arguments mean. Reads the value from standard input if there is none.
+/// The request that the arguments mean. A value that is not among them is read from the standard
+/// input of `host`; inside a transaction there is none to read, as the rest is the transaction.
 pub(super) async fn request(
     parsed: &Parsed,
-    environment: &dyn Environment,
+    host: Option<&dyn Environment>,
 ) -> Result<PutRequest, Failure> {
     let ignore_value = parsed.is_on("ignore-value");
     let Some(key) = parsed.arguments.first() else { return Err(Failure::arguments(COUNT)) };
@@ -62,7 +63,10 @@ pub(super) async fn request(
         }
         Some(value) => value.clone(),
         None if ignore_value => Vec::new(),
-        None => standard_input(environment).await?,
+        None => match host {
+            Some(host) => standard_input(host).await?,
+            None => return Err(Failure::arguments(COUNT)),
+        },
     };
     let lease = parse_i64(parsed.text("lease"), 16).map_err(|error| {
         Failure::arguments(format!("bad lease ID ({error}), expecting ID in Hex"))

@@ -45,9 +45,8 @@ async fn save(context: &Context<'_>) -> Result<(), Failure> {
     }
     let client = context.client_of(connection).await?;
     let file = context.environment.create_file(&path).await;
-    let file = file.map_err(|error| {
-        interrupted(format!("could not open {path}.part ({error})"))
-    })?;
+    let file =
+        file.map_err(|error| interrupted(format!("could not open {path}.part ({error})")))?;
     let replies = client.snapshot(SnapshotRequest {});
     let version = if context.parsed.is_set("command-timeout") {
         let timeout = context.environment.sleep(context.parsed.duration("command-timeout"));

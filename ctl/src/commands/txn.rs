@@ -41,7 +41,7 @@ static FLAGS: [Flag; 1] =
 
 async fn txn(context: &Context<'_>) -> Result<(), Failure> {
     context.no_arguments("txn command does not accept argument")?;
-    let client = context.client().await?;
+    context.format()?;
     let prompt = |text| {
         if context.parsed.is_on("interactive") {
             context.print(text);
@@ -57,6 +57,7 @@ async fn txn(context: &Context<'_>) -> Result<(), Failure> {
     let success = operations(environment).await?;
     prompt("failure requests (get, put, del):");
     let failure = operations(environment).await?;
+    let client = context.client().await?;
     let request = TxnRequest { compare, success, failure };
     let response = context.within_timeout(client.txn(request)).await?;
     context.show(&Output::Txn(response))
@@ -65,7 +66,7 @@ async fn txn(context: &Context<'_>) -> Result<(), Failure> {
 async fn operations(environment: &dyn Environment) -> Result<Vec<RequestOp>, Failure> {
     let mut operations = Vec::new();
     while let Some(line) = line(environment).await? {
-        let request = parse_operation(&line, environment).await?;
+        let request = parse_operation(&line).await?;
         operations.push(RequestOp { request: Some(request) });
     }
     Ok(operations)
@@ -162,10 +163,7 @@ static OPERATIONS: Command = Command {
 };
 
 /// Parses one operation.
-async fn parse_operation(
-    line: &[u8],
-    environment: &dyn Environment,
-) -> Result<request_op::Request, Failure> {
+async fn parse_operation(line: &[u8]) -> Result<request_op::Request, Failure> {
     let shown = String::from_utf8_lossy(line);
     let words = split_words(line)?;
     let [name, words @ ..] = words.as_slice() else {
@@ -178,7 +176,7 @@ async fn parse_operation(
     let command = OPERATIONS.subcommand(name).ok_or_else(unknown)?;
     let parsed = Parsed::parse(&[command.flags], words).map_err(|_| unknown())?;
     Ok(match command.name {
-        "put" => request_op::Request::RequestPut(put::request(&parsed, environment).await?),
+        "put" => request_op::Request::RequestPut(put::request(&parsed, None).await?),
         "get" => request_op::Request::RequestRange(get::request(&parsed)?),
         _ => request_op::Request::RequestDeleteRange(del::request(&parsed)?),
     })
@@ -265,10 +263,7 @@ mod tests {
                 r#"mod("key1" > "0""#,
                 r#"malformed comparison: mod("key1" > "0"; got mod("key1")  """#,
             ),
-            (
-                r#"mod(key1) > "0""#,
-                r#"malformed comparison: mod(key1) > "0"; got mod("")  """#,
-            ),
+            (r#"mod(key1) > "0""#, r#"malformed comparison: mod(key1) > "0"; got mod("")  """#),
             (
                 r#"mod("key1") >"0""#,
                 r#"malformed comparison: mod("key1") >"0"; got mod("key1") >"0" """#,
@@ -285,10 +280,7 @@ mod tests {
                 r#"mod ("key1") > "0""#,
                 r#"malformed comparison: mod ("key1") > "0" (unknown target mod )"#,
             ),
-            (
-                r#"mod("key1") > "abc""#,
-                r#"invalid txn compare request: mod("key1") > "abc""#,
-            ),
+            (r#"mod("key1") > "abc""#, r#"invalid txn compare request: mod("key1") > "abc""#),
             (
                 r#"mod("key1") >= "0""#,
                 r#"malformed comparison: mod("key1") >= "0" (unknown operator >=)"#,

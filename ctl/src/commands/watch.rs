@@ -37,10 +37,7 @@ static FLAGS: [Flag; 5] = [
     Flag::switch("interactive", "Interactive mode").short('i'),
     Flag::switch("prefix", "Watch on a prefix if prefix is set"),
     Flag::switch("prev-kv", "get the previous key-value pair before the event happens"),
-    Flag::switch(
-        "progress-notify",
-        "get periodic watch progress notification from server",
-    ),
+    Flag::switch("progress-notify", "get periodic watch progress notification from server"),
     Flag::new("rev", Kind::Int64, "0", "Revision to start watching"),
 ];
 
@@ -67,18 +64,19 @@ async fn watch(context: &Context<'_>) -> Result<(), Failure> {
     let mut watches = Watches::open(context, client.as_ref());
     let mut line = context.environment.read_line();
     loop {
-        let first = match select(Box::pin(watches.next()), line).await {
-            Either::Left((reply, unread)) => Either::Left((reply, unread)),
-            Either::Right((input, _)) => Either::Right(input),
+        // Input goes first, so that a flood of events cannot keep the user from being heard.
+        let first = match select(line, Box::pin(watches.next())).await {
+            Either::Left((input, _)) => Either::Left(input),
+            Either::Right((reply, unread)) => Either::Right((reply, unread)),
         };
         match first {
-            Either::Left((reply, unread)) => {
-                watches.take(reply).await?;
-                line = unread;
-            }
-            Either::Right(input) => {
+            Either::Left(input) => {
                 interact(context, &given, input, &mut watches)?;
                 line = context.environment.read_line();
+            }
+            Either::Right((reply, unread)) => {
+                watches.take(reply).await?;
+                line = unread;
             }
         }
     }
@@ -103,9 +101,7 @@ fn interact(
     let words = split_words(line)?;
     match words.split_first().map(|(name, rest)| (name.as_slice(), rest)) {
         None => {
-            context.complain(&format!(
-                "Invalid command: {shown} (watch and progress supported)"
-            ));
+            context.complain(&format!("Invalid command: {shown} (watch and progress supported)"));
         }
         Some((b"watch", [])) if given.key.is_empty() => {
             context.complain(&format!(
@@ -161,10 +157,7 @@ struct Watcher {
 impl Watcher {
     /// The watch that the arguments mean. The inner error is one that an interactive watch
     /// survives.
-    fn parse(
-        parsed: &Parsed,
-        given: &Given,
-    ) -> Result<Result<Watcher, &'static str>, Failure> {
+    fn parse(parsed: &Parsed, given: &Given) -> Result<Result<Watcher, &'static str>, Failure> {
         let arguments = parsed.arguments.as_slice();
         let (words, command) = match parsed.before_dashes {
             Some(index) => arguments.split_at(index),
@@ -293,9 +286,8 @@ impl<'a> Watches<'a> {
             }
         };
         // The answer to a progress request is for every watch.
-        let is_for = |watcher: &Watcher| {
-            reply.watch_id == -1 || watcher.request.watch_id == reply.watch_id
-        };
+        let is_for =
+            |watcher: &Watcher| reply.watch_id == -1 || watcher.request.watch_id == reply.watch_id;
         let indexes = (0..self.watchers.len()).filter(|index| is_for(&self.watchers[*index]));
         let indexes: Vec<usize> = indexes.collect();
         for index in &indexes {

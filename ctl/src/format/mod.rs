@@ -105,7 +105,11 @@ pub(crate) enum Output {
     EndpointStatus(Vec<(String, StatusResponse)>),
     EndpointHashKv(Vec<(String, HashKvResponse)>),
     Alarm(AlarmResponse),
-    MoveLeader { from: u64, to: u64, response: MoveLeaderResponse },
+    MoveLeader {
+        from: u64,
+        to: u64,
+        response: MoveLeaderResponse,
+    },
 }
 
 /// What to write where.

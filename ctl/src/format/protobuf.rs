@@ -1,8 +1,8 @@
 //! `-w protobuf`: the reply's bytes.
 //!
-//! For a lease, etcdctl writes the bytes of the reply's *header* alone, except for `revoke`: its
-//! client wraps those replies in structs that only embed the header. A program that decodes them
-//! expects just that, so it stays.
+//! For a lease, etcdctl writes the bytes of the reply's *header* alone, and for `revoke` nothing:
+//! its client wraps those replies in structs that only embed the header. A program that decodes
+//! them expects just that, so it stays.
 
 use coracle_core::api::etcdserverpb::{ResponseHeader, WatchResponse};
 use prost::Message;
@@ -22,7 +22,6 @@ pub(super) fn render(output: &Output) -> Result<Vec<u8>, Unsupported> {
             shown.encode_to_vec()
         }
         Output::LeaseGrant(response) => header(&response.header),
-        Output::LeaseRevoke(_, response) => response.encode_to_vec(),
         Output::LeaseKeepAlive(response) => header(&response.header),
         Output::LeaseTimeToLive(response, _) => header(&response.header),
         Output::LeaseList(response) => header(&response.header),
@@ -33,9 +32,10 @@ pub(super) fn render(output: &Output) -> Result<Vec<u8>, Unsupported> {
         Output::MemberPromote(_, response) => response.encode_to_vec(),
         Output::Alarm(response) => response.encode_to_vec(),
         Output::MoveLeader { response, .. } => response.encode_to_vec(),
-        Output::EndpointHealth(_) | Output::EndpointStatus(_) | Output::EndpointHashKv(_) => {
-            return Err(Unsupported);
-        }
+        Output::LeaseRevoke(..)
+        | Output::EndpointHealth(_)
+        | Output::EndpointStatus(_)
+        | Output::EndpointHashKv(_) => return Err(Unsupported),
     })
 }
 

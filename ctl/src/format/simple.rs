@@ -192,10 +192,7 @@ fn health(rendered: &mut Rendered, list: &[EndpointHealth]) {
                 "{endpoint} is healthy: successfully committed proposal: took = {took}"
             );
         } else {
-            line!(
-                rendered.stderr,
-                "{endpoint} is unhealthy: failed to commit proposal: {error}"
-            );
+            line!(rendered.stderr, "{endpoint} is unhealthy: failed to commit proposal: {error}");
         }
     }
 }

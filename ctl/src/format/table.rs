@@ -37,9 +37,7 @@ pub(super) fn rows(output: &Output) -> Option<Rows> {
             ],
             list.iter().map(status).collect(),
         ),
-        Output::EndpointHashKv(list) => {
-            (&["ENDPOINT", "HASH"], list.iter().map(hash_kv).collect())
-        }
+        Output::EndpointHashKv(list) => (&["ENDPOINT", "HASH"], list.iter().map(hash_kv).collect()),
         _ => return None,
     })
 }
@@ -107,7 +105,7 @@ fn draw(heading: &[&str], rows: &[Vec<String>]) -> String {
     let mut text = border.clone();
     for (cell, column) in heading.iter().zip(&widths) {
         let space = column - cell.len();
-        let left = space.div_ceil(2);
+        let left = space / 2;
         text.push_str(&format!("| {}{cell}{} ", " ".repeat(left), " ".repeat(space - left)));
     }
     text.push_str("|\n");

@@ -1,6 +1,6 @@
 //! Configuration: etcd's flags, `ETCD_…` variables and configuration file, checked as etcd does.
 //!
-//! [`flags`] is the table, [`sources`] reads values, this module gives them meaning. Everything
+//! `flags` is the table, `sources` reads values, this module gives them meaning. Everything
 //! here is a function of its arguments: nothing is bound, created or logged.
 
 mod flags;

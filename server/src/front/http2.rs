@@ -36,7 +36,8 @@ pub(super) async fn serve<H: Handler>(
     settings: Settings,
     stopping: CancellationToken,
 ) {
-    let handshake = builder(&settings).handshake::<_, Bytes>(socket.io(replay));
+    let handshake = builder(&settings)
+        .handshake::<_, Bytes>(socket.io(replay).mending_authority(limits::MAX_FRAME));
     let handshake = timeout(limits::HANDSHAKE_DEADLINE, flushing(&socket, handshake));
     // Whoever does not finish a handshake is not told why, and not worth a log line.
     let Ok(Ok(Ok(connection))) = handshake.await else { return };

@@ -18,8 +18,12 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::authority::AuthorityFilter;
+
 /// Unwritten bytes above which a write waits for the socket.
 const HIGH_WATER: usize = 256 * 1024;
+/// Bytes that the filter of headers reads at once.
+const READ_PIECE: usize = 8 * 1024;
 /// A drained buffer larger than this is given back.
 const KEEP_BYTES: usize = 64 * 1024;
 
@@ -44,7 +48,7 @@ impl Socket {
 
     /// The protocol's half. `replay` was read from the socket already and is read again first.
     pub(crate) fn io(&self, replay: Bytes) -> CoalescingIo {
-        CoalescingIo { socket: self.clone(), replay }
+        CoalescingIo { socket: self.clone(), replay, filter: None }
     }
 
     /// Writes what was collected.
@@ -128,6 +132,45 @@ pub(crate) async fn flushing<F: Future>(socket: &Socket, protocol: F) -> io::Res
 pub(crate) struct CoalescingIo {
     socket: Socket,
     replay: Bytes,
+    /// On HTTP/2 connections, until the first header block was seen to be sound.
+    filter: Option<Box<AuthorityFilter>>,
+}
+
+impl CoalescingIo {
+    /// Mends what this HTTP/2 client sends where old Go clients need it.
+    pub(crate) fn mending_authority(self, max_frame: u32) -> CoalescingIo {
+        CoalescingIo { filter: Some(Box::new(AuthorityFilter::new(max_frame))), ..self }
+    }
+
+    /// Reads through the filter, which may hold bytes back until a frame is complete.
+    fn poll_read_filtered(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let Some(filter) = self.filter.as_mut() else { return Poll::Ready(Ok(())) };
+        while filter.outgoing().is_empty() {
+            if self.replay.has_remaining() {
+                filter.feed(&std::mem::take(&mut self.replay))?;
+                continue;
+            }
+            let mut space = [0; READ_PIECE];
+            let mut piece = ReadBuf::new(&mut space);
+            ready!(Pin::new(&mut self.socket.lock().stream).poll_read(cx, &mut piece))?;
+            if piece.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            filter.feed(piece.filled())?;
+        }
+        let ready = filter.outgoing();
+        let count = ready.len().min(buffer.remaining());
+        buffer.put_slice(&ready[..count]);
+        ready.advance(count);
+        if filter.is_passing() {
+            self.filter = None;
+        }
+        Poll::Ready(Ok(()))
+    }
 }
 
 impl AsyncRead for CoalescingIo {
@@ -136,6 +179,9 @@ impl AsyncRead for CoalescingIo {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.filter.is_some() {
+            return self.poll_read_filtered(cx, buffer);
+        }
         if self.replay.has_remaining() {
             let count = self.replay.len().min(buffer.remaining());
             buffer.put_slice(&self.replay[..count]);

@@ -12,6 +12,7 @@
 //!
 //! Invariant: nothing that a client sends ends an accept loop or a thread.
 
+mod authority;
 pub(crate) mod call;
 mod http1;
 mod http2;

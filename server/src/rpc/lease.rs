@@ -2,13 +2,13 @@
 
 use coracle_core::api::etcdserverpb::LeaseKeepAliveRequest;
 
-use super::{Context, Method, requires_leader, streaming, unary};
+use super::{Context, Method, method, requires_leader, unary};
 use crate::front::call::{Call, Requests, Responses, Status};
 
 pub(super) const METHODS: [Method; 5] = [
     unary!("etcdserverpb.Lease" "LeaseGrant" lease_grant),
     unary!("etcdserverpb.Lease" "LeaseRevoke" lease_revoke),
-    streaming!("etcdserverpb.Lease" "LeaseKeepAlive" "bidi_stream" lease_keep_alive),
+    method!("etcdserverpb.Lease" "LeaseKeepAlive" "bidi_stream" lease_keep_alive),
     unary!("etcdserverpb.Lease" "LeaseTimeToLive" lease_time_to_live),
     unary!("etcdserverpb.Lease" "LeaseLeases" lease_leases),
 ];
@@ -32,9 +32,6 @@ async fn keep_alive(
     requests: &mut Requests<LeaseKeepAliveRequest>,
     responses: &mut Responses,
 ) -> Option<Result<(), Status>> {
-    if let Err(status) = context.check_not_learner() {
-        return Some(Err(status));
-    }
     while let Some(request) = requests.next().await {
         let request = match request {
             Ok(request) => request,

@@ -2,7 +2,7 @@
 
 use coracle_core::api::etcdserverpb::SnapshotRequest;
 
-use super::{Context, Method, streaming, unary};
+use super::{Context, Method, method, unary};
 use crate::front::call::Call;
 
 pub(super) const METHODS: [Method; 7] = [
@@ -12,7 +12,7 @@ pub(super) const METHODS: [Method; 7] = [
     unary!("etcdserverpb.Maintenance" "Hash" hash),
     unary!("etcdserverpb.Maintenance" "HashKV" hash_kv),
     unary!("etcdserverpb.Maintenance" "MoveLeader" move_leader),
-    streaming!("etcdserverpb.Maintenance" "Snapshot" "server_stream" snapshot),
+    method!("etcdserverpb.Maintenance" "Snapshot" "server_stream" snapshot),
 ];
 
 /// Sends the maintenance snapshot blob by blob, no faster than the client takes them.

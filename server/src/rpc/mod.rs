@@ -63,8 +63,8 @@ macro_rules! unary {
     };
 }
 
-/// A method with a stream, written as a function of context and call.
-macro_rules! streaming {
+/// A method of any kind, written as a function of context and call.
+macro_rules! method {
     ($service:literal $name:literal $kind:literal $function:ident) => {
         $crate::rpc::Method {
             service: $service,
@@ -75,10 +75,17 @@ macro_rules! streaming {
         }
     };
 }
-use {streaming, unary};
+use {method, unary};
 
 const SERVICES: [&[Method]; 5] =
     [&kv::METHODS, &watch::METHODS, &lease::METHODS, &cluster::METHODS, &maintenance::METHODS];
+
+/// What a learner answers (ETCD.md W-07); of ranges only the serializable ones.
+const LEARNERS_SERVE: [&str; 3] = [
+    "/etcdserverpb.KV/Range",
+    "/etcdserverpb.Maintenance/Status",
+    "/etcdserverpb.Maintenance/Snapshot",
+];
 
 /// All methods by path, and what was counted for each.
 pub(crate) struct Router {
@@ -107,7 +114,12 @@ impl Router {
             return Err((call, unknown_method(path, known)));
         };
         let call = call.counted(counters.clone());
-        if requires_leader(&call) && !self.outlook.borrow().has_leader {
+        let outlook = *self.outlook.borrow();
+        if outlook.is_learner && !LEARNERS_SERVE.contains(&method.path) {
+            return Err((call, Error::NotSupportedForLearner.into()));
+        }
+        // Streams are accepted all the same, and end when the leader stays away.
+        if method.kind == "unary" && requires_leader(&call) && !outlook.has_leader {
             return Err((call, Error::NoLeader.into()));
         }
         let context = Context { member: self.member.clone(), outlook: self.outlook.clone() };
@@ -138,12 +150,8 @@ impl Context {
         pending().await
     }
 
-    /// Refuses what a learner does not serve (ETCD.md W-07).
-    fn check_not_learner(&self) -> Result<(), Status> {
-        if self.outlook.borrow().is_learner {
-            return Err(Error::NotSupportedForLearner.into());
-        }
-        Ok(())
+    fn is_learner(&self) -> bool {
+        self.outlook.borrow().is_learner
     }
 }
 
@@ -151,18 +159,24 @@ impl Context {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Outlook {
     has_leader: bool,
-    /// There was no leader at three looks in a row: streams that require one end, as with etcd.
+    /// There was no leader for three election timeouts: streams that require one end, as with etcd.
     leader_lost: bool,
     is_learner: bool,
 }
 
-/// Looks at the node once per election timeout, for ever.
+/// Looks at the node in one election timeout.
+const LOOKS_PER_TIMEOUT: u32 = 10;
+/// Looks without a leader after which streams that require one end: three timeouts, as with etcd.
+const LOST_AFTER: u32 = 3 * LOOKS_PER_TIMEOUT;
+
+/// Looks at the node for ever, and ten times as often as leaders may be lost: a member that has just
+/// found its leader must not refuse its first clients.
 pub(crate) async fn keep_looking(
     member: Arc<Member>,
     election_timeout: Duration,
     outlook: watch_channel::Sender<Outlook>,
 ) {
-    let mut looks = interval(election_timeout);
+    let mut looks = interval((election_timeout / LOOKS_PER_TIMEOUT).max(Duration::from_millis(1)));
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut misses = 0;
     loop {
@@ -170,7 +184,7 @@ pub(crate) async fn keep_looking(
         let info = member.info();
         let has_leader = info.leader != 0;
         misses = if has_leader { 0 } else { misses + 1 };
-        let seen = Outlook { has_leader, leader_lost: misses >= 3, is_learner: info.is_learner };
+        let seen = Outlook { has_leader, leader_lost: misses >= LOST_AFTER, is_learner: info.is_learner };
         outlook.send_if_modified(|former| std::mem::replace(former, seen) != seen);
     }
 }

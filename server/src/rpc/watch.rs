@@ -10,12 +10,11 @@ use coracle_core::api::etcdserverpb::WatchRequest;
 use coracle_core::error::Error;
 use coracle_core::node::NodeWatch;
 
-use super::{Context, Method, requires_leader, streaming};
+use super::{Context, Method, method, requires_leader};
 use crate::front::call::{Call, Requests, Responses, Status};
 use crate::platform::Native;
 
-pub(super) const METHODS: [Method; 1] =
-    [streaming!("etcdserverpb.Watch" "Watch" "bidi_stream" watch)];
+pub(super) const METHODS: [Method; 1] = [method!("etcdserverpb.Watch" "Watch" "bidi_stream" watch)];
 
 /// Responses sent before other streams of the connection get their turn (WATCH-21).
 const BURST: usize = 64;
@@ -23,9 +22,6 @@ const BURST: usize = 64;
 async fn watch(context: Context, call: Call) {
     let required = requires_leader(&call);
     let Some((requests, mut responses)) = call.stream() else { return };
-    if let Err(status) = context.check_not_learner() {
-        return responses.finish(Err(status));
-    }
     let watch = context.member.watch();
     let mut stream = Stream { requests, half_closed: false, watch };
     let ended = tokio::select! {

@@ -229,6 +229,7 @@ fn operation_name(operation: &Operation) -> &'static str {
         Operation::WatchProgress { .. } => "watch progress",
         Operation::WatchReset { .. } => "watch reset",
         Operation::Settle => "watch settle",
+        Operation::AwaitAbsence(_) => "wait for expiry",
     }
 }
 
@@ -256,8 +257,11 @@ impl fmt::Display for Coverage {
             self.hashes.0,
             self.hashes.1
         )?;
-        let tables =
-            [("operations", &self.operations), ("options", &self.options), ("errors", &self.errors)];
+        let tables = [
+            ("operations", &self.operations),
+            ("options", &self.options),
+            ("errors", &self.errors),
+        ];
         for (title, counts) in tables {
             writeln!(f, "  {title}")?;
             for (name, count) in counts {

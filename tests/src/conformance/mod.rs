@@ -19,6 +19,7 @@ pub mod model;
 pub mod normalise;
 pub mod operation;
 pub mod ranges;
+pub mod scenarios;
 pub mod server;
 pub mod tape;
 pub mod watch;
@@ -55,6 +56,30 @@ const CONTEXT: usize = 12;
 /// # Errors
 /// On the first difference between etcd and `subject`, with everything needed to repeat it.
 pub fn run_sequence(subject: Kind, seed: u64, operations: usize) -> Result<Coverage> {
+    let mut generator = Generator::new(seed);
+    let mut left = operations;
+    compare(subject, &format!("seed {seed}"), hashes_comparable(seed), |model| {
+        left = left.checked_sub(1)?;
+        Some(generator.next(model))
+    })
+}
+
+/// Runs operations that are written down: what random ones meet too rarely.
+///
+/// # Errors
+/// As [`run_sequence`].
+pub fn run_scenario(subject: Kind, name: &str, operations: Vec<Operation>) -> Result<Coverage> {
+    let mut operations = operations.into_iter();
+    compare(subject, name, false, |_| operations.next())
+}
+
+/// Carries out the operations that `next` chooses, on fresh servers.
+fn compare(
+    subject: Kind,
+    name: &str,
+    hashes_comparable: bool,
+    mut next: impl FnMut(&Model) -> Option<Operation>,
+) -> Result<Coverage> {
     let (reference, subject_cluster) = thread::scope(|scope| {
         let reference = scope.spawn(|| Cluster::start_with(Kind::Etcd, 1, &FLAGS));
         let subject = Cluster::start_with(subject, 1, &FLAGS);
@@ -71,14 +96,11 @@ pub fn run_sequence(subject: Kind, seed: u64, operations: usize) -> Result<Cover
             tape: Tape::new(),
             coverage: Coverage::default(),
             recent: VecDeque::new(),
-            hashes_comparable: hashes_comparable(seed),
+            hashes_comparable,
         };
-        comparison.run(seed, operations).await
+        comparison.run(name, &mut next).await
     });
-    result.map_err(|error| {
-        let tails = subject_cluster.log_tails();
-        error.context(format!("log of the subject:\n{tails}"))
-    })
+    result.with_context(|| format!("log of the subject:\n{}", subject_cluster.log_tails()))
 }
 
 /// Two servers in step.
@@ -95,17 +117,19 @@ struct Comparison {
 }
 
 impl Comparison {
-    async fn run(&mut self, seed: u64, operations: usize) -> Result<Coverage> {
-        let mut generator = Generator::new(seed);
+    async fn run(
+        &mut self,
+        name: &str,
+        next: &mut impl FnMut(&Model) -> Option<Operation>,
+    ) -> Result<Coverage> {
         self.tape.start(&mut self.reference, &mut self.subject).await?;
-        for index in 0..=operations {
-            // A sequence ends settled, so that no event goes unseen.
-            let operation = match index == operations {
-                true => Operation::Settle,
-                false => generator.next(&self.model),
-            };
-            self.step(index, operation).await.with_context(|| self.report(seed, index))?;
+        let mut index = 0;
+        while let Some(operation) = next(&self.model) {
+            self.step(index, operation).await.with_context(|| self.report(name, index))?;
+            index += 1;
         }
+        // A sequence ends settled, so that no event goes unseen.
+        self.step(index, Operation::Settle).await.with_context(|| self.report(name, index))?;
         Ok(std::mem::take(&mut self.coverage))
     }
 
@@ -118,10 +142,8 @@ impl Comparison {
         } else if operation == Operation::Settle {
             self.tape.settle(&mut self.reference, &mut self.subject, &self.model).await?
         } else {
-            let (expected, actual) = tokio::join!(
-                self.reference.execute(&operation),
-                self.subject.execute(&operation)
-            );
+            let (expected, actual) =
+                tokio::join!(self.reference.execute(&operation), self.subject.execute(&operation));
             (
                 expected.with_context(|| format!("etcd failed at {operation:?}"))?,
                 actual.with_context(|| format!("the subject failed at {operation:?}"))?,
@@ -168,9 +190,9 @@ impl Comparison {
         }
     }
 
-    fn report(&self, seed: u64, index: usize) -> String {
+    fn report(&self, name: &str, index: usize) -> String {
         let mut report = format!(
-            "operation {index} of seed {seed} differs (store at revision {}, compacted at {})\n\
+            "operation {index} of {name} differs (store at revision {}, compacted at {})\n\
              before it:\n",
             self.model.revision, self.model.compacted
         );

@@ -65,8 +65,7 @@ impl Model {
                 self.keys.insert(put.key.clone());
             }
             Operation::DeleteRange(delete) => {
-                self.keys
-                    .retain(|key| !ranges::contains(&delete.key, &delete.range_end, key));
+                self.keys.retain(|key| !ranges::contains(&delete.key, &delete.range_end, key));
             }
             Operation::Compact(compaction) => self.compacted = compaction.revision.max(0),
             Operation::LeaseGrant(grant) => {
@@ -80,7 +79,9 @@ impl Model {
             Operation::LeaseRevoke(revoke) => {
                 self.leases.remove(&revoke.id);
             }
-            Operation::WatchCreate { stream, request } => self.observe_watch(*stream, request, answer),
+            Operation::WatchCreate { stream, request } => {
+                self.observe_watch(*stream, request, answer)
+            }
             Operation::WatchCancel { stream, watch_id } => {
                 self.watchers.remove(&(*stream, *watch_id));
             }

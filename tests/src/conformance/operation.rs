@@ -1,5 +1,6 @@
 //! What is sent to both servers, and what comes back.
 
+use bytes::Bytes;
 use coracle_core::api::etcdserverpb::*;
 use coracle_core::api::mvccpb::Event;
 
@@ -28,12 +29,27 @@ pub enum Operation {
     MemberPromote(MemberPromoteRequest),
     MoveLeader(MoveLeaderRequest),
     /// An alarm of the server's own member.
-    Alarm { action: alarm_request::AlarmAction, alarm: AlarmType },
-    WatchCreate { stream: usize, request: WatchCreateRequest },
-    WatchCancel { stream: usize, watch_id: i64 },
-    WatchProgress { stream: usize },
+    Alarm {
+        action: alarm_request::AlarmAction,
+        alarm: AlarmType,
+    },
+    WatchCreate {
+        stream: usize,
+        request: WatchCreateRequest,
+    },
+    WatchCancel {
+        stream: usize,
+        watch_id: i64,
+    },
+    WatchProgress {
+        stream: usize,
+    },
     /// Ends the stream with all its watchers and opens a new one.
-    WatchReset { stream: usize },
+    WatchReset {
+        stream: usize,
+    },
+    /// Reads the key until it is gone, and answers the last read: for leases that expire.
+    AwaitAbsence(Bytes),
     /// Waits until every watcher has received every event due to it, and compares them.
     Settle,
 }
@@ -72,7 +88,10 @@ pub enum Answer {
     Done,
     /// What each watcher received since the last settling, by stream and watch id.
     Settled(Vec<Received>),
-    Error { code: i32, message: String },
+    Error {
+        code: i32,
+        message: String,
+    },
 }
 
 /// The harvest of one watcher, batches flattened.

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
 use coracle_core::api::etcdserverpb::*;
 use coracle_core::api::mvccpb::Event;
+use tokio::time::{Instant, sleep};
 use tokio_stream::iter;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Response, Status};
@@ -17,6 +19,11 @@ use crate::grpc::{ClusterClient, KvClient, LeaseClient, MaintenanceClient};
 
 /// How long one call may take.
 const CALL_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How long a key may take to vanish with its lease.
+const ABSENCE_DEADLINE: Duration = Duration::from_secs(30);
+/// Time between two looks at it.
+const ABSENCE_POLL: Duration = Duration::from_millis(50);
 
 /// A server and this test's connection to it.
 pub struct Server {
@@ -73,6 +80,7 @@ impl Server {
             | Operation::WatchCancel { .. }
             | Operation::WatchProgress { .. }
             | Operation::WatchReset { .. } => self.execute_watch(operation).await?,
+            Operation::AwaitAbsence(key) => self.await_absence(key).await?,
             operation => self.call(operation).await,
         };
         // A lease that the server has just picked an id for has no name yet.
@@ -172,6 +180,20 @@ impl Server {
             reply.map(Response::new).ok_or_else(|| Status::unknown("the stream ended"))
         };
         answer(reply.await, Answer::LeaseKeepAlive)
+    }
+
+    /// Reads `key` until it is gone.
+    async fn await_absence(&mut self, key: Bytes) -> Result<Answer> {
+        let deadline = Instant::now() + ABSENCE_DEADLINE;
+        while Instant::now() < deadline {
+            let request = RangeRequest { key: key.clone(), ..Default::default() };
+            let reply = self.kv.range(request).await?.into_inner();
+            if reply.count == 0 {
+                return Ok(Answer::Range(reply));
+            }
+            sleep(ABSENCE_POLL).await;
+        }
+        bail!("the key {key:?} is still there after {ABSENCE_DEADLINE:?}");
     }
 
     async fn execute_watch(&mut self, operation: Operation) -> Result<Answer> {

@@ -136,9 +136,7 @@ impl Tape {
         if received.events.is_empty() {
             bail!("a watcher from revision {revision} received no event of it");
         }
-        server
-            .execute(&Operation::WatchCancel { stream: TAPE_STREAM, watch_id: PROBE_ID })
-            .await?;
+        server.execute(&Operation::WatchCancel { stream: TAPE_STREAM, watch_id: PROBE_ID }).await?;
         Ok(())
     }
 
@@ -209,8 +207,7 @@ impl Watcher {
     fn is_owed(&self, entry: &Entry) -> bool {
         let filtered = self.request.filters.contains(&i32::from(entry.deletion));
         let ignored = entry.deletion && self.ignored_deletions == Some(entry.revision);
-        let watched =
-            ranges::contains(&self.request.key, &self.request.range_end, &entry.key);
+        let watched = ranges::contains(&self.request.key, &self.request.range_end, &entry.key);
         watched && entry.revision >= self.from && !filtered && !ignored
     }
 }

@@ -106,10 +106,9 @@ impl WatchStream {
             self.progress.push_back(revision);
         } else {
             let id = response.watch_id;
-            let inbox = self
-                .watchers
-                .get_mut(&id)
-                .with_context(|| format!("a response for the unknown watcher {id}: {response:?}"))?;
+            let inbox = self.watchers.get_mut(&id).with_context(|| {
+                format!("a response for the unknown watcher {id}: {response:?}")
+            })?;
             inbox.take(response)?;
         }
         Ok(())
@@ -161,7 +160,8 @@ impl WatchStream {
         self.progress.clear();
         let deadline = Instant::now() + RESPONSE_DEADLINE;
         loop {
-            self.send(watch_request::RequestUnion::ProgressRequest(WatchProgressRequest {})).await?;
+            self.send(watch_request::RequestUnion::ProgressRequest(WatchProgressRequest {}))
+                .await?;
             let retry = Instant::now() + PROGRESS_RETRY;
             while Instant::now() < retry {
                 if let Some(revision) = self.progress.pop_front() {

@@ -174,10 +174,7 @@ mod tests {
     fn ids_keep_their_identity_across_notations() {
         let mut masks = Masks::new(vec![("127.0.0.1:1234".into(), "<client1>".into())]).unwrap();
         let json = r#"{"cluster_id":14841639068965178418,"raft_term":3}"#;
-        assert_eq!(
-            apply(&mut masks, json),
-            r#"{"cluster_id":<id1.decimal>,"raft_term":<term>}"#
-        );
+        assert_eq!(apply(&mut masks, json), r#"{"cluster_id":<id1.decimal>,"raft_term":<term>}"#);
         assert_eq!(apply(&mut masks, "cdf818194e3a8c32 at 127.0.0.1:1234"), "<id1> at <client1>");
         assert_eq!(masks.undo("remove <id1> <client1>"), "remove cdf818194e3a8c32 127.0.0.1:1234");
     }
@@ -186,9 +183,6 @@ mod tests {
     fn tables_lose_their_padding_and_their_accidents() {
         let mut masks = Masks::new(Vec::new()).unwrap();
         let lines = ["+----+", "|  VERSION | HEALTH |", "| 3.5.1 | true |"].map(str::to_string);
-        assert_eq!(
-            masks.apply(&lines),
-            ["+---+", "| VERSION | HEALTH |", "| <version> | true |"]
-        );
+        assert_eq!(masks.apply(&lines), ["+---+", "| VERSION | HEALTH |", "| <version> | true |"]);
     }
 }

@@ -59,8 +59,7 @@ impl Session {
 
     /// Carries one step out and returns its masked output.
     pub(super) fn run(&mut self, line: &str, input: &[String]) -> Result<Vec<String>> {
-        self.step(line, input)
-            .with_context(|| format!("at {line}\n{}", self.cluster.log_tails()))
+        self.step(line, input).with_context(|| format!("at {line}\n{}", self.cluster.log_tails()))
     }
 
     fn step(&mut self, line: &str, input: &[String]) -> Result<Vec<String>> {
@@ -78,7 +77,8 @@ impl Session {
                 Ok(self.masks.apply(&output))
             }
             "until-empty" => {
-                let command = rest.strip_prefix("$ ").context("`until-empty` is followed by `$`")?;
+                let command =
+                    rest.strip_prefix("$ ").context("`until-empty` is followed by `$`")?;
                 self.until_empty(command)
             }
             "watch" => {
@@ -91,7 +91,8 @@ impl Session {
                 self.show(name, count.parse()?)
             }
             "restart" => {
-                let index = rest.parse::<usize>()?.checked_sub(1).context("members count from 1")?;
+                let index =
+                    rest.parse::<usize>()?.checked_sub(1).context("members count from 1")?;
                 self.cluster.stop(index)?;
                 self.cluster.restart(index)?;
                 self.cluster.wait_healthy()?;
@@ -135,7 +136,9 @@ impl Session {
         let output = child.wait_with_output()?;
         let mut lines: Vec<String> = [&output.stdout, &output.stderr]
             .into_iter()
-            .flat_map(|bytes| String::from_utf8_lossy(bytes).lines().map(printable).collect::<Vec<_>>())
+            .flat_map(|bytes| {
+                String::from_utf8_lossy(bytes).lines().map(printable).collect::<Vec<_>>()
+            })
             .filter(|line| !line.starts_with("{\"level\":"))
             .collect();
         if !output.status.success() {

@@ -9,9 +9,7 @@ use std::vec;
 
 use futures_util::stream::{self, Stream};
 use openraft::errors::LeaderChanged;
-use openraft::storage::{
-    LeaderBoundedStreamError, LeaderBoundedStreamResult,
-};
+use openraft::storage::{LeaderBoundedStreamError, LeaderBoundedStreamResult};
 
 use super::super::types::{AsyncRuntime, Entry, LeaderId, LogId, TypeConfig, Vote};
 use super::record::{decode_entry, entry_bytes};

@@ -34,8 +34,24 @@ const UNKNOWN_MEMBERS: [u64; 3] = [1, 0xdead_beef, u64::MAX];
 /// Keys with a meaning to somebody: bytes at both ends, prefixes of each other, text that is
 /// Latin-1, UTF-8 and neither.
 const SPECIAL_KEYS: [&[u8]; 18] = [
-    b"\0", b"\0\x01", b"a", b"a\0", b"a\0b", b"a/", b"a/b", b"a/b/c", b"a/c", b"a\xff", b"b",
-    b"b/\xff", b"b/\xff\xff", b"caf\xc3\xa9", b"\xc3\x28", b"\xe9t\xe9", b"\xff", b"\xff\xff",
+    b"\0",
+    b"\0\x01",
+    b"a",
+    b"a\0",
+    b"a\0b",
+    b"a/",
+    b"a/b",
+    b"a/b/c",
+    b"a/c",
+    b"a\xff",
+    b"b",
+    b"b/\xff",
+    b"b/\xff\xff",
+    b"caf\xc3\xa9",
+    b"\xc3\x28",
+    b"\xe9t\xe9",
+    b"\xff",
+    b"\xff\xff",
 ];
 /// Plain keys `k00`, `k01`, … beside the special ones.
 const PLAIN_KEYS: usize = 16;
@@ -61,12 +77,15 @@ pub struct Generator {
 impl Generator {
     /// The generator of this seed.
     pub fn new(seed: u64) -> Generator {
-        let mut keys: Vec<Bytes> =
-            SPECIAL_KEYS.iter().map(|key| Bytes::from_static(key)).collect();
+        let mut keys: Vec<Bytes> = SPECIAL_KEYS.iter().map(|key| Bytes::from_static(key)).collect();
         keys.extend((0..PLAIN_KEYS).map(|number| Bytes::from(format!("k{number:02}"))));
-        Generator { dice: Dice::new(seed), keys, queue: VecDeque::new(),
+        Generator {
+            dice: Dice::new(seed),
+            keys,
+            queue: VecDeque::new(),
             attach_chosen_ids: !hashes_comparable(seed),
-            free_operations: 0 }
+            free_operations: 0,
+        }
     }
 
     /// The next operation of a sequence that has led to `model`.

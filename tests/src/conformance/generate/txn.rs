@@ -96,11 +96,8 @@ impl Generator {
 
     /// A transaction that is in order but for a sort option that etcd does not define.
     fn unknown_sort_txn(&mut self) -> TxnRequest {
-        let range = RangeRequest {
-            key: self.key(),
-            sort_target: UNKNOWN_SORT,
-            ..Default::default()
-        };
+        let range =
+            RangeRequest { key: self.key(), sort_target: UNKNOWN_SORT, ..Default::default() };
         let range = RequestOp { request: Some(request_op::Request::RequestRange(range)) };
         TxnRequest { success: vec![range], ..Default::default() }
     }
@@ -141,7 +138,8 @@ impl Generator {
             false => (self.existing_key(model), Bytes::new()),
         };
         let member = if self.dice.percent(4) { self.dice.below(5) as i32 } else { target };
-        let target_union = (!self.dice.percent(4)).then(|| self.target_union(member, result, model));
+        let target_union =
+            (!self.dice.percent(4)).then(|| self.target_union(member, result, model));
         let unknown = self.dice.percent(7);
         Compare {
             result: if unknown && self.dice.percent(50) { 7 } else { result },
@@ -190,7 +188,8 @@ impl Generator {
             }
             _ => {
                 // The parent's one operation counts against the child's budget.
-                let inner = TxnRequest { success: vec![read(&key); count - 1], ..Default::default() };
+                let inner =
+                    TxnRequest { success: vec![read(&key); count - 1], ..Default::default() };
                 let nested = RequestOp { request: Some(request_op::Request::RequestTxn(inner)) };
                 TxnRequest { success: vec![nested], ..Default::default() }
             }
