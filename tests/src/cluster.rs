@@ -275,8 +275,7 @@ impl Cluster {
     /// If it does not exit within half a minute; it is killed then.
     pub fn stop(&mut self, index: usize) -> Result<ExitStatus> {
         self.signal(index, Signal::TERM)?;
-        let mut child =
-            self.members[index].child.take().context("the member is not running")?;
+        let mut child = self.members[index].child.take().context("the member is not running")?;
         let deadline = Instant::now() + STOP_DEADLINE;
         loop {
             if let Some(status) = child.try_wait()? {
