@@ -5,6 +5,7 @@
 //! | `CORACLE_LONG=1` | 100,000 operations; every option and error at least 1,000 times |
 //! | `CORACLE_SEED=n` | the one sequence of this seed |
 //! | `CORACLE_OPS=n` | operations of a sequence |
+//! | `CORACLE_KEEP_GOING=1` | goes on after a difference and lists them all |
 //! | `CORACLE_SUBJECT=etcd` | a second etcd instead of Coracle: tests the test |
 
 use std::env;

@@ -56,8 +56,9 @@ impl<P: Platform> Node<P> {
         }
         let voters: Vec<&pb::Member> = members.iter().filter(|m| !m.is_learner).collect();
         let started = voters.iter().filter(|member| !member.name.is_empty()).count();
-        // A one-member cluster may always grow: its second member cannot have started before.
-        if voters.len() > 1 && started < (voters.len() + 1) / 2 + 1 {
+        // Of two members the second may not have started yet; the first may replace it.
+        let growing = started == 1 && voters.len() == 2;
+        if !growing && started < voters.len() / 2 + 1 {
             return Err(not_enough_started());
         }
         Ok(())
@@ -86,8 +87,8 @@ impl<P: Platform> Node<P> {
         let (total, started) = remaining.fold((0, 0), |(total, started), member| {
             (total + 1, started + usize::from(!member.name.is_empty()))
         });
-        // Removing a member that never started cannot make the quorum worse.
-        if !leaving.name.is_empty() && started < total / 2 + 1 {
+        // The last member cannot go either: nothing started would be left.
+        if started < total / 2 + 1 {
             return Err(not_enough_started());
         }
         Ok(())

@@ -5,26 +5,34 @@
 use coracle_core::api::etcdserverpb::*;
 
 use super::operation::{Answer, Operation};
-use crate::cluster::Kind;
 
-/// The answer that is documented for `operation` where etcd 3.5.1 cannot be asked.
+/// The answer that is documented for `operation` where etcd 3.5.1 cannot be asked, on a store at
+/// `revision`.
 ///
-/// S-1: etcd 3.5.1 does not check sort options, and an unknown target kills it. The other checks
-/// that a newer etcd makes first keep their precedence.
-pub fn answer(operation: &Operation) -> Option<Answer> {
+/// S-1: etcd 3.5.1 does not check sort options, and an unknown target kills it. The check for an
+/// empty key comes first in newer releases. W-3: it takes negative start revisions of watches.
+pub fn answer(operation: &Operation, revision: i64) -> Option<Answer> {
     let message = match operation {
         Operation::Range(request) if unknown_sort(request) => match request.key.is_empty() {
             true => "etcdserver: key is not provided",
             false => "etcdserver: invalid sort option",
         },
         Operation::Txn(request) if has_unknown_sort(request) => "etcdserver: invalid sort option",
+        Operation::WatchCreate { request, .. } if request.start_revision < 0 => {
+            let header = ResponseHeader { cluster_id: 1, member_id: 1, revision, raft_term: 1 };
+            return Some(Answer::Watch(WatchResponse {
+                header: Some(header),
+                watch_id: -1,
+                created: true,
+                canceled: true,
+                cancel_reason: "etcdserver: mvcc: required revision has been compacted".to_string(),
+                ..Default::default()
+            }));
+        }
         _ => return None,
     };
     Some(Answer::Error { code: tonic::Code::InvalidArgument as i32, message: message.to_string() })
 }
-
-/// Turns etcd 3.5.1's answer into the one that Coracle has to give.
-pub fn adapt(_operation: &Operation, _expected: &mut Answer, _subject: Kind) {}
 
 fn unknown_sort(request: &RangeRequest) -> bool {
     range_request::SortOrder::try_from(request.sort_order).is_err()

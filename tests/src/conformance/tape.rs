@@ -99,7 +99,7 @@ impl Tape {
                     watch_id: created.watch_id,
                     request: request.clone(),
                     from,
-                    compacted: from < model.compacted || from < 0,
+                    compacted: from < model.compacted,
                     compared: self.entries.partition_point(|entry| entry.revision < from),
                     ignored_deletions: at_compaction.then_some(from),
                 });
