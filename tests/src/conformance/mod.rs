@@ -172,7 +172,7 @@ impl Comparison {
         normalise(&operation, &mut actual);
         if expected != actual {
             let difference = format!(
-                "  etcd answers    {expected:?}\n  subject answers {actual:?}\n{operation:#?}"
+                "  etcd answers    {expected:?}\n  subject answers {actual:?}\n  to {operation:?}"
             );
             if env::var_os(KEEP_GOING).is_none() {
                 bail!("{difference}");
@@ -220,7 +220,7 @@ impl Comparison {
 
 /// A text cut to what a reader can take in: some values are megabytes long.
 fn shortened(text: &str) -> String {
-    const LONGEST: usize = 1_500;
+    const LONGEST: usize = 4_000;
     match text.char_indices().nth(LONGEST) {
         Some((cut, _)) => format!("{}…", &text[..cut]),
         None => text.to_string(),
