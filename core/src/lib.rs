@@ -1,19 +1,20 @@
 //! Coracle's store: etcd's API over Raft and MVCC, with no platform in it.
 //!
-//! The modules stand in reading order, which is the order of a put; `ARCHITECTURE.md` tells the way.
+//! The modules stand in reading order, which is the order of a put; `ARCHITECTURE.md` tells the
+//! way.
 
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod apply;
+pub mod backend;
+pub mod cluster;
 pub mod error;
+pub mod lease;
 pub mod limits;
+pub mod mvcc;
 pub mod node;
+pub mod platform;
 pub mod raft;
 pub mod wal;
-pub mod apply;
-pub mod mvcc;
-pub mod lease;
-pub mod cluster;
 pub mod watch;
-pub mod backend;
-pub mod platform;

@@ -40,10 +40,10 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(7);
 /// Why a server did not start. Each is a sentence for the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    #[error("cannot use the data directory {path}: {source}")]
-    DataDir { path: PathBuf, source: io::Error },
-    #[error("cannot listen on {url}: {source}")]
-    Listen { url: String, source: io::Error },
+    #[error("cannot use the data directory {path}: {cause}")]
+    DataDir { path: PathBuf, cause: io::Error },
+    #[error("cannot listen on {url}: {cause}")]
+    Listen { url: String, cause: io::Error },
     #[error("cannot start a thread: {0}")]
     Thread(#[from] io::Error),
     #[error(transparent)]
@@ -61,7 +61,7 @@ impl Server {
     /// Starts what `config` describes and returns when clients are served.
     pub async fn start(config: Config) -> Result<Server, ServeError> {
         let disk = NativeDisk::open(&config.data_dir, config.fsync)
-            .map_err(|source| ServeError::DataDir { path: config.data_dir.clone(), source })?;
+            .map_err(|cause| ServeError::DataDir { path: config.data_dir.clone(), cause })?;
         let client_settings = Settings {
             grpc: true,
             max_message_bytes: config.node.max_request_bytes + GRPC_OVERHEAD_BYTES,
@@ -109,7 +109,7 @@ impl Server {
 
 fn listen(url: &Url) -> Result<TcpListener, ServeError> {
     let bound = url.bind_address().and_then(front::listen);
-    bound.map_err(|source| ServeError::Listen { url: url.to_string(), source })
+    bound.map_err(|cause| ServeError::Listen { url: url.to_string(), cause })
 }
 
 /// The thread with the node's runtime. Everything of the node and of its peers runs on it.

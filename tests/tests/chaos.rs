@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `CORACLE_LONG=1` | 20 rounds of harm instead of 3 |
 //! | `CHAOS_TARGET=etcd` | the members are real etcd: checks the test, not Coracle |
-//! | `CHAOS_SEED` | the seed of a printed run; timing stays real, so a run is not repeated exactly |
+//! | `CHAOS_SEED` | the seed that a run printed; timing is real, so no run repeats another |
 //!
 //! One file, one test at a time ([`turn`]): a machine that runs three clusters at once measures
 //! its own overload.

@@ -1,4 +1,5 @@
-//! The core as a cluster, without sockets: replication, elections, reads, members, leases, snapshots.
+//! The core as a cluster, without sockets: replication, elections, reads, members, leases,
+//! snapshots.
 
 use std::time::Duration;
 

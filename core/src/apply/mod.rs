@@ -9,10 +9,10 @@ mod compact;
 mod context;
 mod delete_range;
 mod glue;
-mod lease;
-mod put;
 #[cfg(test)]
 mod key_tests;
+mod lease;
+mod put;
 mod txn;
 
 pub use compact::compact;
@@ -113,16 +113,12 @@ impl Applier {
         }
         let context = ApplyContext { store: &self.store, leases: &*self.lessor };
         Ok(match request {
-            Request::Put(request) => {
-                self.publish(put(&context, &request)?).map(Reply::Put)
-            }
+            Request::Put(request) => self.publish(put(&context, &request)?).map(Reply::Put),
             Request::DeleteRange(request) => {
                 self.publish(delete_range(&context, &request)?).map(Reply::DeleteRange)
             }
             Request::Txn(request) => self.publish(txn(&context, &request)?).map(Reply::Txn),
-            Request::Compaction(request) => {
-                compact(&context, &request).map(Reply::Compaction)
-            }
+            Request::Compaction(request) => compact(&context, &request).map(Reply::Compaction),
             Request::LeaseGrant(request) => self.lease_grant(&request),
             Request::LeaseRevoke(request) => {
                 self.publish(self.lease_revoke(&request)?).map(Reply::LeaseRevoke)
@@ -141,16 +137,11 @@ impl Applier {
     }
 
     /// Hands the events of a new revision to the watchers.
-    fn publish<T>(
-        &self,
-        result: Result<(T, Committed), Error>,
-    ) -> Result<T, Error> {
+    fn publish<T>(&self, result: Result<(T, Committed), Error>) -> Result<T, Error> {
         let (response, committed) = result?;
         if !committed.events.is_empty() {
-            self.hub.publish(RevisionEvents {
-                revision: committed.revision,
-                events: committed.events,
-            });
+            self.hub
+                .publish(RevisionEvents { revision: committed.revision, events: committed.events });
         }
         Ok(response)
     }

@@ -94,7 +94,11 @@ impl Members {
     /// All members in the order of their identifiers.
     pub fn list(&self) -> Vec<Member> {
         let table = self.read();
-        if table.members.is_empty() { table.seeds.values().cloned().collect() } else { table.list() }
+        if table.members.is_empty() {
+            table.seeds.values().cloned().collect()
+        } else {
+            table.list()
+        }
     }
 
     pub fn get(&self, id: u64) -> Option<Member> {

@@ -1,3 +1,5 @@
+//! Tests of the lessor: both halves, with the time told.
+
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;

@@ -56,8 +56,9 @@ impl<P: Platform> Node<P> {
         }
         let voters: Vec<&pb::Member> = members.iter().filter(|m| !m.is_learner).collect();
         let started = voters.iter().filter(|member| !member.name.is_empty()).count();
-        // A one-member cluster may always grow: its second member cannot have started before.
-        if voters.len() > 1 && started < (voters.len() + 1) / 2 + 1 {
+        // Of two members the second may not have started yet; the first may replace it.
+        let growing = started == 1 && voters.len() == 2;
+        if !growing && started < voters.len() / 2 + 1 {
             return Err(not_enough_started());
         }
         Ok(())
@@ -86,14 +87,15 @@ impl<P: Platform> Node<P> {
         let (total, started) = remaining.fold((0, 0), |(total, started), member| {
             (total + 1, started + usize::from(!member.name.is_empty()))
         });
-        // Removing a member that never started cannot make the quorum worse.
-        if !leaving.name.is_empty() && started < total / 2 + 1 {
+        // The last member cannot go either: nothing started would be left.
+        if started < total / 2 + 1 {
             return Err(not_enough_started());
         }
         Ok(())
     }
 
-    /// Cluster.MemberUpdate: new peer URLs. CL-03. etcd takes any text for one; a member that cannot
+    /// Cluster.MemberUpdate: new peer URLs. CL-03. etcd takes any text for one; a member
+    /// that cannot
     /// be reached at its URL would be lost, so malformed ones are refused here.
     pub async fn member_update(
         &self,
@@ -172,7 +174,8 @@ impl<P: Platform> Node<P> {
                 member.name == publish.name && member.client_ur_ls == publish.client_urls
             });
             if known && !self.members.is_empty() {
-                tracing::info!(name = %self.config.name, "published local member to cluster through raft");
+                let name = &self.config.name;
+                tracing::info!(%name, "published local member to cluster through raft");
                 return;
             }
             if self.stop.reason().is_some() {

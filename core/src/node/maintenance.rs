@@ -48,7 +48,11 @@ impl<P: Platform> Node<P> {
         if self.backend.size() + cost < quota {
             return Ok(());
         }
-        tracing::warn!(quota, size = self.backend.size(), "message exceeded backend quota; raising alarm");
+        tracing::warn!(
+            quota,
+            size = self.backend.size(),
+            "message exceeded backend quota; raising alarm"
+        );
         let raise = pb::AlarmRequest {
             action: AlarmAction::Activate as i32,
             member_id: self.member_id,
@@ -172,7 +176,6 @@ impl<P: Platform> Node<P> {
     pub(super) fn fail(&self, fatal: Fatal) {
         (self.shared.on_fatal)(fatal);
     }
-
 }
 
 /// A maintenance snapshot that is being read; the reader sets the pace.

@@ -46,10 +46,10 @@ use crate::lease::Lessor;
 use crate::mvcc::Store;
 use crate::platform::{Platform, Transport};
 use crate::raft::log::{LogHost, LogMetrics, LogOptions};
+use crate::raft::types::AsyncRuntime;
 use crate::raft::{
     Consensus, ConsensusOptions, LogStore, NetworkFactory, StateMachine, StateMachineShared,
 };
-use crate::raft::types::AsyncRuntime;
 use crate::watch::Hub;
 
 /// A running member.
@@ -95,18 +95,13 @@ impl<P: Platform> Node<P> {
     pub async fn start(config: NodeConfig, platform: P) -> Result<Arc<Node<P>>, StartError> {
         let platform = Arc::new(platform);
         let stop = Arc::new(StopSignal::default());
-        let options = BackendOptions {
-            cache_bytes: config.backend_cache_bytes,
-            ..BackendOptions::default()
-        };
+        let options =
+            BackendOptions { cache_bytes: config.backend_cache_bytes, ..BackendOptions::default() };
         let backend = Arc::new(Backend::open(platform.disk(), options)?);
         let members = Arc::new(Members::open(backend.clone())?);
         let start = bootstrap::bootstrap(&config, &*platform, &backend, &members).await?;
-        let applier = Arc::new(Applier::open(
-            backend.clone(),
-            members.clone(),
-            config.max_request_bytes,
-        )?);
+        let applier =
+            Arc::new(Applier::open(backend.clone(), members.clone(), config.max_request_bytes)?);
         let shared = Arc::new(StateMachineShared {
             applied: Default::default(),
             forwarded: Default::default(),

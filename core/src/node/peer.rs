@@ -4,8 +4,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::{Node, StopReason};
 use super::propose::status;
+use super::{Node, StopReason};
 use crate::api::coraclepb as pb;
 use crate::api::coraclepb::append_entries_response::Kind;
 use crate::api::coraclepb::peer_request::Request;
@@ -109,17 +109,12 @@ impl<P: Platform> Node<P> {
     }
 
     /// Takes the transfer that `chunk` belongs to out of its place; a first chunk begins one.
-    fn current_transfer(
-        &self,
-        from: u64,
-        chunk: &pb::SnapshotChunk,
-    ) -> Result<Transfer, String> {
+    fn current_transfer(&self, from: u64, chunk: &pb::SnapshotChunk) -> Result<Transfer, String> {
         let mut incoming = self.incoming.lock();
         if chunk.offset == 0 {
             let restorer = Backend::restorer(self.platform.disk());
             let restorer = restorer.map_err(|fatal: Fatal| fatal.to_string())?;
-            *incoming =
-                Some(Transfer { from, id: chunk.transfer, next_offset: 0, restorer });
+            *incoming = Some(Transfer { from, id: chunk.transfer, next_offset: 0, restorer });
         }
         match incoming.take() {
             Some(transfer)

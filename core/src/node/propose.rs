@@ -3,8 +3,8 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::Bytes;
 use crate::raft::types::AsyncRuntime;
+use bytes::Bytes;
 use prost::Message;
 
 use super::Node;
@@ -143,7 +143,9 @@ impl<P: Platform> Node<P> {
             return Err(Error::NotLeader);
         }
         match Command::decode(command.clone()).map(|command| command.request) {
-            Ok(Some(CommandRequest::MemberPromote(request))) => self.check_learner_ready(request.id),
+            Ok(Some(CommandRequest::MemberPromote(request))) => {
+                self.check_learner_ready(request.id)
+            }
             _ => Ok(()),
         }
     }

@@ -3,9 +3,9 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use crate::raft::types::AsyncRuntime;
 use futures_channel::{mpsc, oneshot};
 use futures_util::StreamExt;
-use crate::raft::types::AsyncRuntime;
 
 use super::Node;
 use crate::api::coraclepb::ReadIndex;

@@ -25,7 +25,8 @@ pub trait Disk: Send + Sync + 'static {
 /// A crash may leave any subset of the unsynced writes, cut or torn at any byte. After an error of
 /// `sync` nothing is known about unsynced writes: the caller must stop, not retry.
 pub trait File: Send + Sync + 'static {
-    /// Fills as much of `buffer` as there is from `offset` on; returns how many bytes (0 at the end).
+    /// Fills as much of `buffer` as there is from `offset` on; returns how many bytes, 0 at the
+    /// end.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
 
     /// Writes all of `data` at `offset`, extending the file where needed (a gap reads as zeroes).

@@ -18,7 +18,9 @@ use openraft::raft::{
 };
 use openraft::storage::{Snapshot, SnapshotMeta};
 use openraft::type_config::alias::WatchReceiverOf;
-use openraft::{AsyncRuntime, ChangeMembers, Config, Raft, ReadPolicy, ServerState, SnapshotPolicy};
+use openraft::{
+    AsyncRuntime, ChangeMembers, Config, Raft, ReadPolicy, ServerState, SnapshotPolicy,
+};
 
 use super::log::LogStore;
 use super::network::NetworkFactory;
@@ -323,9 +325,11 @@ fn status<R: AsyncRuntime>(metrics: &RaftMetrics<TypeConfig<R>>) -> RaftStatus {
     let voters: BTreeSet<u64> = membership.voter_ids().collect();
     let learners =
         membership.nodes().map(|(id, _)| *id).filter(|id| !voters.contains(id)).collect();
-    let matched = metrics.replication.iter().flatten().map(|(id, matched)| {
-        (*id, matched.as_ref().map_or(0, |log_id| log_id.index))
-    });
+    let matched = metrics
+        .replication
+        .iter()
+        .flatten()
+        .map(|(id, matched)| (*id, matched.as_ref().map_or(0, |log_id| log_id.index)));
     RaftStatus {
         term: metrics.current_term,
         leader: metrics.current_leader,

@@ -64,11 +64,7 @@ pub struct Network {
 }
 
 impl Network {
-    async fn call(
-        &self,
-        request: Request,
-        timeout: Duration,
-    ) -> Result<Response, TransportError> {
+    async fn call(&self, request: Request, timeout: Duration) -> Result<Response, TransportError> {
         let Some(member) = self.factory.members.get(self.target) else {
             return Err(TransportError::Unreachable(format!(
                 "member {:x} is not in the member table",

@@ -27,10 +27,8 @@ pub enum RaftSnapshot {
 
 /// Records in the backend what its other content is the result of.
 pub fn store_applied(backend: &Backend, applied: Option<LogId>, membership: &StoredMembership) {
-    let state = AppliedState {
-        last_applied: applied.map(Into::into),
-        membership: Some(membership.into()),
-    };
+    let state =
+        AppliedState { last_applied: applied.map(Into::into), membership: Some(membership.into()) };
     backend.put(Bucket::Meta, APPLIED_KEY.into(), state.encode_to_vec().into());
 }
 

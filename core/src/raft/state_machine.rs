@@ -22,12 +22,8 @@ use crate::platform::Worker;
 const APPLY_GROUP: usize = 256;
 
 type Meta = SnapshotMeta<super::types::CommittedLeaderId, u64, openraft::impls::EmptyNode>;
-type OutgoingSnapshot = Snapshot<
-    super::types::CommittedLeaderId,
-    u64,
-    openraft::impls::EmptyNode,
-    RaftSnapshot,
->;
+type OutgoingSnapshot =
+    Snapshot<super::types::CommittedLeaderId, u64, openraft::impls::EmptyNode, RaftSnapshot>;
 
 /// openraft's state machine over [`Applier`].
 pub struct StateMachine {
@@ -155,9 +151,8 @@ impl<R: AsyncRuntime> RaftStateMachine<TypeConfig<R>> for StateMachine {
 
     async fn apply<Strm>(&mut self, mut entries: Strm) -> Result<(), io::Error>
     where
-        Strm: Stream<Item = Result<EntryResponder<TypeConfig<R>>, io::Error>>
-            + Unpin
-            + OptionalSend,
+        Strm:
+            Stream<Item = Result<EntryResponder<TypeConfig<R>>, io::Error>> + Unpin + OptionalSend,
     {
         let mut group = Vec::new();
         loop {
@@ -241,9 +236,7 @@ async fn build(
     })
     .await;
     match built {
-        Ok((meta, view)) => {
-            Ok(Snapshot { meta, snapshot: RaftSnapshot::View(Box::new(view)) })
-        }
+        Ok((meta, view)) => Ok(Snapshot { meta, snapshot: RaftSnapshot::View(Box::new(view)) }),
         Err(fatal) => {
             let error = io::Error::other(fatal.to_string());
             (shared.on_fatal)(fatal);

@@ -119,10 +119,10 @@ impl AuthorityFilter {
                 return Ok(());
             }
         }
-        if flags & END_HEADERS != 0 {
-            if let Some((stream, first_flags, block)) = self.block.take() {
-                return self.block_complete(stream, first_flags, &block);
-            }
+        if flags & END_HEADERS != 0
+            && let Some((stream, first_flags, block)) = self.block.take()
+        {
+            return self.block_complete(stream, first_flags, &block);
         }
         Ok(())
     }

@@ -169,7 +169,8 @@ const LOOKS_PER_TIMEOUT: u32 = 10;
 /// Looks without a leader after which streams that require one end: three timeouts, as with etcd.
 const LOST_AFTER: u32 = 3 * LOOKS_PER_TIMEOUT;
 
-/// Looks at the node for ever, and ten times as often as leaders may be lost: a member that has just
+/// Looks at the node for ever, and ten times as often as leaders may be lost: a member that
+/// has just
 /// found its leader must not refuse its first clients.
 pub(crate) async fn keep_looking(
     member: Arc<Member>,
@@ -184,7 +185,8 @@ pub(crate) async fn keep_looking(
         let info = member.info();
         let has_leader = info.leader != 0;
         misses = if has_leader { 0 } else { misses + 1 };
-        let seen = Outlook { has_leader, leader_lost: misses >= LOST_AFTER, is_learner: info.is_learner };
+        let seen =
+            Outlook { has_leader, leader_lost: misses >= LOST_AFTER, is_learner: info.is_learner };
         outlook.send_if_modified(|former| std::mem::replace(former, seen) != seen);
     }
 }

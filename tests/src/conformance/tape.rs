@@ -140,7 +140,8 @@ impl Tape {
         Ok(())
     }
 
-    /// Waits until both servers have delivered everything up to the model's revision, and returns what
+    /// Waits until both servers have delivered everything up to the model's revision, and
+    /// returns what
     /// their watchers received since the last time.
     pub async fn settle(
         &mut self,

@@ -1,4 +1,5 @@
-//! Generates Rust from `core/proto/*.proto`, with no `protoc`: protox parses, prost and tonic write.
+//! Generates Rust from `core/proto/*.proto`, with no `protoc`: protox parses, prost and tonic
+//! write.
 //!
 //! Messages go to `core/src/api/generated`, gRPC clients to `server/src/generated`. The output is
 //! committed; `--check` fails where it differs from what the `.proto` files say.
@@ -36,7 +37,8 @@ fn main() -> Result<()> {
         .codec_path("crate::codec::Codec")
         .out_dir(&services);
     for package in ["mvccpb", "authpb", "coraclepb", "etcdserverpb", "v3lockpb", "v3electionpb"] {
-        builder = builder.extern_path(format!(".{package}"), format!("::coracle_core::api::{package}"));
+        builder =
+            builder.extern_path(format!(".{package}"), format!("::coracle_core::api::{package}"));
     }
     builder.compile_fds(descriptors)?;
 
