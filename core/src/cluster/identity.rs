@@ -63,6 +63,6 @@ mod tests {
         let initial = [("default".to_owned(), "http://localhost:2380".to_owned())];
         let members = bootstrap_members(&initial, "etcd-cluster");
         assert_eq!(members[0].id, 0x8e9e_05c5_2164_694d);
-        assert_eq!(cluster_id(&members), 0x0cdf_8181_e322_7818);
+        assert_eq!(cluster_id(&members), 0xcdf8_1819_4e3a_8c32);
     }
 }
