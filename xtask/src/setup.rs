@@ -86,7 +86,7 @@ fn located(name: &str) -> Result<PathBuf> {
 
 /// Installs the packages of those programs that are not on `PATH`.
 fn programs(wanted: &[(&str, &str)]) -> Result<()> {
-    let missing: Vec<&str> = wanted
+    let mut missing: Vec<&str> = wanted
         .iter()
         .filter(|(program, _)| paths::program(program).is_none())
         .map(|(_, package)| *package)
@@ -96,8 +96,16 @@ fn programs(wanted: &[(&str, &str)]) -> Result<()> {
             println!("    {program} is there: {}", path.display());
         }
     }
+    // Google's own messages, which the protocol files of etcd's clients import, come apart.
+    let wants_protoc = wanted.iter().any(|(program, _)| *program == "protoc");
+    if wants_protoc && !Path::new(PROTOBUF_INCLUDES).exists() {
+        missing.push("libprotobuf-dev");
+    }
     if missing.is_empty() { Ok(()) } else { apt(&missing) }
 }
+
+/// A file of `libprotobuf-dev`.
+const PROTOBUF_INCLUDES: &str = "/usr/include/google/protobuf/descriptor.proto";
 
 /// Installs Debian packages: as root directly, otherwise through sudo.
 pub(crate) fn apt(packages: &[&str]) -> Result<()> {
