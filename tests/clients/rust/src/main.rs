@@ -1,5 +1,5 @@
-//! The crate `etcd-client` against one server: put, get, delete, txn, lease, watch, lock,
-//! election, maintenance. Usage: `coracle-client-smoke ENDPOINT`. Ends with `ok`.
+//! The crate `etcd-client` against one server: put, get, delete, txn, lease, watch, maintenance.
+//! Usage: `coracle-client-smoke ENDPOINT`. Ends with `ok`.
 
 use anyhow::{Context, Result, ensure};
 use etcd_client::*;
@@ -12,8 +12,6 @@ async fn main() -> Result<()> {
     txn(&mut client).await.context("txn")?;
     lease(&mut client).await.context("lease")?;
     watch(&mut client).await.context("watch")?;
-    lock(&mut client).await.context("lock")?;
-    election(&mut client).await.context("election")?;
     maintenance(&mut client).await.context("maintenance")?;
     println!("ok");
     Ok(())
@@ -83,24 +81,6 @@ async fn watch(client: &mut Client) -> Result<()> {
     ensure!(events[1].event_type() == EventType::Delete);
     ensure!(events[1].prev_kv().is_some_and(|kv| kv.value() == b"1"));
     stream.cancel(watch_id).await?;
-    Ok(())
-}
-
-async fn lock(client: &mut Client) -> Result<()> {
-    let locked = client.lock("rs-lock", None).await?;
-    ensure!(locked.key().starts_with(b"rs-lock/"));
-    client.unlock(locked.key()).await?;
-    Ok(())
-}
-
-async fn election(client: &mut Client) -> Result<()> {
-    let lease = client.lease_grant(600, None).await?;
-    let elected = client.campaign("rs-election", "me", lease.id()).await?;
-    let leader = elected.leader().context("campaign returns a leader key")?;
-    let current = client.leader("rs-election").await?;
-    ensure!(current.kv().is_some_and(|kv| kv.value() == b"me"));
-    client.resign(Some(ResignOptions::new().with_leader(leader.clone()))).await?;
-    ensure!(client.leader("rs-election").await.is_err());
     Ok(())
 }
 
