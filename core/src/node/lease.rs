@@ -24,10 +24,11 @@ impl<P: Platform> Node<P> {
         &self,
         mut request: pb::LeaseGrantRequest,
     ) -> Result<pb::LeaseGrantResponse, Error> {
+        // In etcd's order: an alarm is told before what is wrong with the request.
+        self.check_quota(LEASE_COST).await?;
         if request.ttl > limits::MAX_LEASE_TTL {
             return Err(Error::LeaseTTLTooLarge);
         }
-        self.check_quota(LEASE_COST).await?;
         while request.id == 0 {
             request.id = (self.platform.random() & i64::MAX as u64) as i64;
         }
