@@ -37,6 +37,9 @@ pub struct WatchStream {
     watchers: BTreeMap<u64, Watcher>,
     /// Watchers by the identifier that the client knows.
     serials: BTreeMap<i64, u64>,
+    /// Identifiers of watchers that a compaction canceled. As in etcd, each stays taken until the
+    /// client cancels it, and that is answered.
+    compacted_ids: BTreeSet<i64>,
     interests: Interests<u64>,
     catch_up: CatchUp,
     /// Whether unsynced watchers have had their turn, and the ring is next.
@@ -68,6 +71,7 @@ impl WatchStream {
             cursor,
             watchers: BTreeMap::new(),
             serials: BTreeMap::new(),
+            compacted_ids: BTreeSet::new(),
             interests: Interests::default(),
             catch_up: CatchUp::default(),
             ring_turn: true,
@@ -142,13 +146,17 @@ impl WatchStream {
     /// asked for none (0). `None` if it is taken.
     fn choose_id(&mut self, requested: i64) -> Option<i64> {
         if requested != 0 {
-            return (!self.serials.contains_key(&requested)).then_some(requested);
+            return (!self.is_taken(requested)).then_some(requested);
         }
-        while self.serials.contains_key(&self.next_watch_id) {
+        while self.is_taken(self.next_watch_id) {
             self.next_watch_id += 1;
         }
         self.next_watch_id += 1;
         Some(self.next_watch_id - 1)
+    }
+
+    fn is_taken(&self, id: i64) -> bool {
+        self.serials.contains_key(&id) || self.compacted_ids.contains(&id)
     }
 
     fn refuse(&mut self, current: i64, reason: &str) {
@@ -162,8 +170,11 @@ impl WatchStream {
 
     fn cancel(&mut self, id: i64) {
         // An unknown watcher gets no reply (WATCH-10).
-        if let Some(&serial) = self.serials.get(&id) {
+        let serial = self.serials.get(&id).copied();
+        if let Some(serial) = serial {
             self.remove(serial);
+        }
+        if self.compacted_ids.remove(&id) || serial.is_some() {
             let current = self.hub.history.current_revision();
             self.replies.push_back(WatchResponse { canceled: true, ..reply(current, id) });
         }
@@ -437,6 +448,7 @@ impl WatchStream {
         for serial in group {
             let Some(id) = self.watchers.get(&serial).map(|watcher| watcher.id) else { continue };
             self.remove(serial);
+            self.compacted_ids.insert(id);
             self.replies.push_back(WatchResponse {
                 canceled: true,
                 compact_revision,
