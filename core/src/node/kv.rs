@@ -65,7 +65,11 @@ impl<P: Platform> Node<P> {
             }
             self.or_stop(apply::read_only_txn(&self.store, &request))??
         } else {
-            self.check_quota(txn_cost(&request)).await?;
+            // One that puts nothing may free space, and passes (MNT-02).
+            let cost = txn_cost(&request);
+            if cost > 0 {
+                self.check_quota(cost).await?;
+            }
             match self.propose(CommandRequest::Txn(request)).await? {
                 Reply::Txn(response) => response,
                 other => return Err(mismatch(other)),

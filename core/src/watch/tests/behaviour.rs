@@ -222,6 +222,9 @@ fn watch_09_a_compacted_start_is_created_and_then_canceled() {
         client.shorts(),
         ["w0@5 created", "w1@5 created", "w0@0 canceled compacted=4", "w1@5 PUT a=4 PUT a=5"]
     );
+    // Its identifier is taken until the client gives it back, as in etcd.
+    client.cancel(0);
+    assert_eq!(client.shorts(), ["w0@5 canceled"]);
     client.cancel(0);
     assert_eq!(client.shorts(), Vec::<String>::new());
 }

@@ -115,8 +115,13 @@ impl Checked {
             let expected = Expected { request, start, next: start, partial: Vec::new() };
             assert!(self.live.insert(id, expected).is_none(), "{response:?}");
         } else if response.canceled {
-            let expected = self.live.remove(&id).expect("only live watchers are canceled");
-            let asked = self.canceling.remove(&id);
+            let Some(expected) = self.live.remove(&id) else {
+                // A compaction was faster than the client's own cancellation.
+                assert!(self.canceling.remove(&id), "only live watchers are canceled");
+                return;
+            };
+            // A compaction's cancellation leaves the client's own to be answered still.
+            let asked = response.compact_revision == 0 && self.canceling.remove(&id);
             assert!(asked || response.compact_revision != 0);
             self.seen.canceled += 1;
             if response.compact_revision != 0 {
