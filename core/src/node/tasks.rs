@@ -203,7 +203,7 @@ impl<P: Platform> Node<P> {
                 let status = self.consensus.status();
                 let own_id = &self.member_id;
                 let in_raft = status.voters.contains(own_id) || status.learners.contains(own_id);
-                if role.leader.is_none() || !in_raft {
+                if self.live_leader().is_none() || !in_raft {
                     self.ask_whether_removed().await;
                 }
                 continue;
@@ -215,7 +215,8 @@ impl<P: Platform> Node<P> {
         }
     }
 
-    /// A member that was removed may never hear of it from Raft, which stops talking to it. Whoever
+    /// A member that was removed may never hear of it from Raft, which stops talking to it (so a
+    /// silent leader is no leader here). Whoever
     /// knows of the removal says so in answer to any request.
     async fn ask_whether_removed(&self) {
         let others = self.members.list().into_iter().filter(|member| member.id != self.member_id);
