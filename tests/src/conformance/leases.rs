@@ -39,6 +39,7 @@ impl LeaseNames {
         match operation {
             Operation::Put(request) => translate(&mut request.lease),
             Operation::Txn(request) => leases_of_txn(request, &mut translate),
+            Operation::LeaseGrant(request) => translate(&mut request.id),
             Operation::LeaseRevoke(request) => translate(&mut request.id),
             Operation::LeaseKeepAlive(request) => translate(&mut request.id),
             Operation::LeaseTimeToLive(request) => translate(&mut request.id),

@@ -165,7 +165,12 @@ impl Comparison {
         {
             match one.hash == other.hash {
                 true => self.coverage.hashes.0 += 1,
-                false => self.coverage.hashes.1 += 1,
+                false => {
+                    eprintln!(
+                        "operation {index}: hashes differ at {operation:?}: {one:?}, {other:?}"
+                    );
+                    self.coverage.hashes.1 += 1;
+                }
             }
         }
         normalise(&operation, &mut expected);

@@ -14,7 +14,7 @@ impl Generator {
     /// A start and an end, in any of etcd's conventions.
     pub(super) fn bounds(&mut self) -> (Bytes, Bytes) {
         let start = self.key();
-        match self.dice.weighted(&[35, 22, 17, 12, 9, 10]) {
+        match self.dice.weighted(&[35, 21, 20, 12, 9, 10]) {
             0 => (start, Bytes::new()),
             1 => {
                 let end = self.key();
@@ -86,7 +86,7 @@ impl Generator {
         if self.dice.percent(30) {
             request.lease = self.lease_id(model);
         }
-        match self.dice.weighted(&[500, 60, 60, 40, 60, 60, 50, 50, 65, 65]) {
+        match self.dice.weighted(&[490, 60, 60, 40, 86, 90, 35, 35, 82, 85]) {
             0 => {}
             1 => {
                 request.key = self.existing_key(model);

@@ -37,11 +37,17 @@ impl Generator {
     }
 
     pub(super) fn lease_grant(&mut self, model: &Model) -> LeaseGrantRequest {
-        let mut id = if self.dice.percent(35) { 0 } else { *self.dice.pick(&OWN_IDS) };
-        if self.dice.percent(35) && model.leases.contains(&id) {
-            id = -self.dice.between(10, 10_000);
+        let mut id = if self.dice.percent(45) { 0 } else { *self.dice.pick(&OWN_IDS) };
+        let taken = model.leases.first().copied();
+        match taken {
+            Some(taken) if self.dice.percent(46) => id = taken,
+            // Rather a fresh id than one that is taken by chance.
+            _ if self.dice.percent(35) && model.leases.contains(&id) => {
+                id = -self.dice.between(10, 10_000);
+            }
+            _ => {}
         }
-        let ttl = match self.dice.weighted(&[65, 29, 6]) {
+        let ttl = match self.dice.weighted(&[62, 33, 5]) {
             0 => self.dice.between(600, 100_000),
             1 => MAX_TTL + self.dice.between(1, 5),
             _ => MAX_TTL,
@@ -51,13 +57,13 @@ impl Generator {
 
     pub(super) fn lease(&mut self, model: &Model) -> Operation {
         let revoke = if model.leases.len() > PLENTY { 50 } else { 12 };
-        match self.dice.weighted(&[40, revoke, 14, 18, 4, 12]) {
+        match self.dice.weighted(&[40, revoke, 13, 18, 2, 17]) {
             0 => Operation::LeaseGrant(self.lease_grant(model)),
             1 => Operation::LeaseRevoke(LeaseRevokeRequest { id: self.some_lease_id(model) }),
             2 => Operation::LeaseKeepAlive(LeaseKeepAliveRequest { id: self.some_lease_id(model) }),
             3 => Operation::LeaseTimeToLive(LeaseTimeToLiveRequest {
                 id: self.some_lease_id(model),
-                keys: self.dice.percent(60),
+                keys: self.dice.percent(80),
             }),
             4 => Operation::LeaseLeases,
             _ => self.short_lease(),

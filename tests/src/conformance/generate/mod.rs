@@ -103,7 +103,7 @@ impl Generator {
         }
         self.free_operations += 1;
         // range, put, delete, txn, lease, watch, cluster, maintenance, alarm window
-        match self.dice.weighted(&[250, 200, 70, 190, 150, 95, 125, 25, 8]) {
+        match self.dice.weighted(&[260, 225, 72, 200, 155, 122, 130, 48, 8]) {
             0 => Operation::Range(self.range(model)),
             1 => Operation::Put(self.put(model)),
             2 => Operation::DeleteRange(self.delete_range()),
@@ -167,7 +167,7 @@ impl Generator {
 
     /// A revision around the store's: now, past, compacted, future.
     fn revision(&mut self, model: &Model) -> i64 {
-        match self.dice.weighted(&[55, 30, 6, 5, 4]) {
+        match self.dice.weighted(&[55, 28, 6, 5, 6]) {
             0 => 0,
             1 => self.dice.between(model.compacted.max(1), model.revision),
             2 => self.dice.between(1, model.compacted.max(1)),
@@ -185,7 +185,7 @@ impl Generator {
             2 => "http://127.0.0.1".to_string(),
             _ => "http://127.0.0.1:2380/path".to_string(),
         }];
-        match self.dice.below(8) {
+        match self.dice.below(7) {
             0 => Operation::MemberList(MemberListRequest { linearizable: self.dice.percent(50) }),
             1 => Operation::MemberAdd(MemberAddRequest {
                 peer_ur_ls: peer_urls,
@@ -196,12 +196,9 @@ impl Generator {
                 is_learner: self.dice.percent(30),
             }),
             3 => Operation::MemberRemove(MemberRemoveRequest { id }),
-            4 => Operation::MemberUpdate(MemberUpdateRequest {
-                id,
-                peer_ur_ls: vec!["http://127.0.0.1:1".to_string()],
-            }),
-            5 => Operation::MemberUpdate(MemberUpdateRequest { id, peer_ur_ls: peer_urls }),
-            6 => Operation::MemberPromote(MemberPromoteRequest { id }),
+            // An update does not look at its URLs before it looks for the member.
+            4 => Operation::MemberUpdate(MemberUpdateRequest { id, peer_ur_ls: peer_urls }),
+            5 => Operation::MemberPromote(MemberPromoteRequest { id }),
             _ => Operation::MoveLeader(MoveLeaderRequest { target_id: id }),
         }
     }

@@ -17,7 +17,7 @@ struct Style {
 
 impl Generator {
     pub(super) fn txn(&mut self, model: &Model) -> TxnRequest {
-        if self.dice.percent(11) {
+        if self.dice.percent(14) {
             return self.oversized_txn();
         }
         if self.dice.percent(4) {
@@ -25,7 +25,7 @@ impl Generator {
         }
         let mut style = self.style(MAX_DEPTH);
         let mut request = self.txn_of(model, &mut style);
-        if self.dice.percent(22) {
+        if self.dice.percent(30) {
             self.spoil(&mut request);
         }
         request
@@ -204,7 +204,7 @@ impl Generator {
             true => &mut request.success,
             false => &mut request.failure,
         };
-        match self.dice.below(4) {
+        match self.dice.weighted(&[38, 12, 12, 38]) {
             0 => branch.push(RequestOp { request: None }),
             1 => {
                 let put = PutRequest { key: Bytes::new(), ..Default::default() };

@@ -24,14 +24,20 @@ impl Generator {
         if self.dice.percent(3) {
             filters.push(UNKNOWN_FILTER);
         }
-        let start_revision = match self.dice.weighted(&[28, 27, 15, 14, 16]) {
+        let start_revision = match self.dice.weighted(&[25, 22, 24, 12, 17]) {
             0 => 0,
             1 => self.dice.between(model.compacted.max(1), model.revision),
             2 => self.dice.between(1, model.compacted.max(1)),
             3 => model.revision + self.dice.between(1, 30),
             _ => -self.dice.between(1, 5),
         };
-        let watch_id = if self.dice.percent(35) { *self.dice.pick(&OWN_IDS) } else { 0 };
+        let stream = self.dice.below(STREAMS);
+        let taken = model.watchers.iter().find(|watcher| watcher.0 == stream);
+        let watch_id = match (self.dice.weighted(&[55, 30, 15]), taken) {
+            (0, _) => 0,
+            (2, Some(watcher)) => watcher.1,
+            _ => *self.dice.pick(&OWN_IDS),
+        };
         let request = WatchCreateRequest {
             key: if self.dice.percent(3) { Bytes::new() } else { key },
             range_end,
@@ -42,7 +48,7 @@ impl Generator {
             watch_id,
             fragment: self.dice.percent(25),
         };
-        Operation::WatchCreate { stream: self.dice.below(STREAMS), request }
+        Operation::WatchCreate { stream, request }
     }
 
     /// Progress requests, cancellations, resets. Progress first: it needs a stream on which no
