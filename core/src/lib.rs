@@ -16,5 +16,6 @@ pub mod mvcc;
 pub mod node;
 pub mod platform;
 pub mod raft;
+pub mod trace;
 pub mod wal;
 pub mod watch;
