@@ -3,7 +3,10 @@
 //! | module | holds |
 //! |---|---|
 //! | [`protocol`] | what page, conductor and nodes say to each other |
+//! | `web` | the browser around it: Web Workers, the file system, messages |
 
 #![forbid(unsafe_code)]
 
 pub mod protocol;
+#[cfg(target_arch = "wasm32")]
+pub mod web;

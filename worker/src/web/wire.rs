@@ -1,0 +1,45 @@
+//! What the conductor's worker and a node's say to each other: bytes, in buffers that move.
+
+use js_sys::Uint8Array;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use wasm_bindgen::{JsCast, JsValue};
+
+use crate::conductor::DiskImage;
+use crate::protocol::{StepInput, StepOutput};
+
+#[derive(Serialize, Deserialize)]
+pub(super) enum ToNode {
+    Boot(Boot),
+    Step(StepInput),
+    /// Asks for everything on the disk.
+    Image,
+}
+
+/// The first thing that a node's worker is told.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Boot {
+    /// The folder of its disk in the browser's file system; `None` is a disk in memory.
+    pub(super) folder: Option<String>,
+    /// What the disk shall hold; `None` leaves it as it is.
+    pub(super) image: Option<DiskImage>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) enum FromNode {
+    /// Its disk is open: it takes steps now.
+    Ready,
+    Stepped(StepOutput),
+    Image(DiskImage),
+    /// It takes no further step; the sentence says why.
+    Died(String),
+}
+
+pub(super) fn encode<T: Serialize>(message: &T) -> Vec<u8> {
+    postcard::to_stdvec(message).expect("memory takes everything")
+}
+
+pub(super) fn decode<T: DeserializeOwned>(message: &JsValue) -> Result<T, String> {
+    let bytes = message.dyn_ref::<Uint8Array>().ok_or("a message without bytes")?.to_vec();
+    postcard::from_bytes(&bytes).map_err(|error| format!("a message that makes no sense: {error}"))
+}
