@@ -72,7 +72,7 @@ export function lab(page) {
   const call = (name) => (...given) =>
     page.evaluate(([name, given]) => window.coracle[name](...given), [name, given]);
   const names = ["state", "act", "exec", "run", "trace_hash", "save", "load", "start", "speed",
-    "pause", "play"];
+    "pause", "play", "take_over"];
   return Object.fromEntries(names.map((name) => [name, call(name)]));
 }
 

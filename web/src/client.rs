@@ -170,13 +170,11 @@ impl Engine {
     fn listen(&self, worker: &Worker) {
         let engine = self.clone();
         let on_message = Closure::<dyn FnMut(_)>::new(move |event: MessageEvent| {
-            for value in Array::from(&event.data()).iter() {
-                engine.take(serde_wasm_bindgen::from_value(value).unwrap_or_else(|error| {
-                    let sentence = format!(
-                        "Page and engine are of different builds ({error}): reload the page."
-                    );
-                    Report::Fatal { sentence }
-                }));
+            let data = event.data();
+            if let Some(text) = data.as_string() {
+                engine.take(Report::Fatal { sentence: failed(&text) });
+            } else {
+                Array::from(&data).iter().for_each(|value| engine.take(report(value)));
             }
         });
         let engine = self.clone();
@@ -277,6 +275,16 @@ async fn compile(window: &Window) -> Result<JsValue, JsValue> {
     }
     let bytes = JsFuture::from(response.array_buffer()?).await?;
     JsFuture::from(WebAssembly::compile(&bytes)).await
+}
+
+fn report(value: JsValue) -> Report {
+    serde_wasm_bindgen::from_value(value).unwrap_or_else(|error| Report::Fatal {
+        sentence: format!("Page and engine are of different builds ({error}): reload the page."),
+    })
+}
+
+fn failed(reason: &str) -> String {
+    format!("The laboratory stopped by a fault of its own ({reason}); reload the page.")
 }
 
 fn cannot_start(error: &JsValue) -> String {

@@ -37,6 +37,7 @@ pub(crate) fn install(engine: &Engine) {
     method(&api, "speed", engine, |engine, rate, _| set_speed(engine, rate));
     method(&api, "pause", engine, |engine, _, _| speed(engine, Speed::Paused));
     method(&api, "play", engine, |engine, _, _| speed(engine, Speed::Rate(1.0)));
+    method(&api, "take_over", engine, |engine, _, _| take_over(engine));
     if let Some(window) = web_sys::window() {
         set(&window, "coracle", &api);
     }
@@ -152,6 +153,12 @@ async fn start(engine: Engine, settings: JsValue) -> Reply {
     })?;
     engine.send(Request::Start { settings });
     // It has begun when it can be asked.
+    engine.ask(|id| Request::State { id }).await?;
+    Ok(JsValue::UNDEFINED)
+}
+
+async fn take_over(engine: Engine) -> Reply {
+    engine.send(Request::TakeOver);
     engine.ask(|id| Request::State { id }).await?;
     Ok(JsValue::UNDEFINED)
 }

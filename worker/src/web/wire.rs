@@ -39,7 +39,11 @@ pub(super) fn encode<T: Serialize>(message: &T) -> Vec<u8> {
     postcard::to_stdvec(message).expect("memory takes everything")
 }
 
+/// A message; a text instead of one is a worker's cry for help.
 pub(super) fn decode<T: DeserializeOwned>(message: &JsValue) -> Result<T, String> {
+    if let Some(text) = message.as_string() {
+        return Err(text);
+    }
     let bytes = message.dyn_ref::<Uint8Array>().ok_or("a message without bytes")?.to_vec();
     postcard::from_bytes(&bytes).map_err(|error| format!("a message that makes no sense: {error}"))
 }
