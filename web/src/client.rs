@@ -43,6 +43,8 @@ struct Inner {
 struct Command {
     stdout: Vec<u8>,
     stderr: Vec<u8>,
+    /// It is interrupted after so many lines of output.
+    lines: Option<usize>,
     ended: oneshot::Sender<Outcome>,
 }
 
@@ -100,22 +102,23 @@ impl Engine {
     /// Runs a command to its end, for which paused time moves on, and collects its output: code,
     /// standard output, standard error.
     pub(crate) async fn exec(&self, line: &str, node: Option<NodeNumber>) -> (i32, String, String) {
-        let outcome = self.exec_with(line, node, "").await;
+        let outcome = self.exec_with(line, node, "", None).await;
         outcome.unwrap_or_else(|reason| (1, String::new(), format!("{reason}\n")))
     }
 
-    /// The same, with `input` as its standard input.
+    /// The same, with a standard input, and ended by Ctrl-C after so many lines of output.
     pub(crate) async fn exec_with(
         &self,
         line: &str,
         node: Option<NodeNumber>,
         input: &str,
+        lines: Option<usize>,
     ) -> Result<Outcome, String> {
         self.check()?;
         let id = self.next_id();
         let (ended, outcome) = oneshot::channel();
-        let (stdout, stderr) = (Vec::new(), Vec::new());
-        self.0.commands.borrow_mut().insert(id, Command { stdout, stderr, ended });
+        let command = Command { stdout: Vec::new(), stderr: Vec::new(), lines, ended };
+        self.0.commands.borrow_mut().insert(id, command);
         self.send(Request::Exec { id, line: line.to_owned(), node, advance: true });
         for line in input.lines() {
             self.send(Request::Input { id, line: Some(line.to_owned()) });
@@ -222,6 +225,11 @@ impl Engine {
                     match stream {
                         Stream::Stdout => command.stdout.extend_from_slice(data),
                         Stream::Stderr => command.stderr.extend_from_slice(data),
+                    }
+                    let printed = command.stdout.iter().filter(|byte| **byte == b'\n').count();
+                    if command.lines.is_some_and(|lines| printed >= lines) {
+                        command.lines = None;
+                        self.send(Request::Interrupt { id: *id });
                     }
                 }
             }

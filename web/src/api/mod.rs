@@ -100,6 +100,7 @@ async fn act(engine: Engine, argument: JsValue) -> Reply {
 struct ExecOptions {
     node: Option<NodeNumber>,
     input: String,
+    lines: Option<usize>,
 }
 
 #[derive(Serialize)]
@@ -114,9 +115,10 @@ async fn exec(engine: Engine, line: JsValue, options: JsValue) -> Reply {
         "exec takes a command line of etcdctl's, for example exec(\"put a 1\", {node: 1})",
     )?;
     let options: ExecOptions = from_js(&options).map_err(|error| {
-        format!("exec's options are {{node: 1 to 9, input: \"standard input\"}}: {error}")
+        format!("exec's options are {{node: 1 to 9, input: \"standard input\", lines: 3}}: {error}")
     })?;
-    let (code, stdout, stderr) = engine.exec_with(&line, options.node, &options.input).await?;
+    let ExecOptions { node, input, lines } = options;
+    let (code, stdout, stderr) = engine.exec_with(&line, node, &input, lines).await?;
     to_js(&ExecResult { code, stdout, stderr })
 }
 
