@@ -51,7 +51,8 @@ pub fn normalise(operation: &Operation, answer: &mut Answer) {
         (Operation::Put(request), Answer::Error { message, .. })
             if request.lease >= FIRST_NAME && message.starts_with(TOO_LARGE) =>
         {
-            message.truncate(TOO_LARGE.len());
+            let limit = message.split_once(" vs. ").map_or("", |(_, limit)| limit).to_owned();
+            *message = format!("{TOO_LARGE}0 vs. {limit}");
         }
         (_, Answer::Settled(received)) => {
             for canceled in received.iter_mut().filter_map(|one| one.canceled.as_mut()) {
