@@ -247,7 +247,7 @@ impl Engine {
                 self.0.answers.borrow_mut().clear();
                 self.0.commands.borrow_mut().clear();
             }
-            Report::Storage { .. } => {}
+            Report::Storage { .. } | Report::File { .. } => {}
         }
         (self.0.on_report)(report);
     }

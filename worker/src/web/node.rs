@@ -36,7 +36,7 @@ impl Storage {
 
 pub(super) fn main() {
     scope::on_panic(|panic| post(&FromNode::Died(format!("it panicked: {panic}"))));
-    scope::listen(|message| match wire::decode(&message) {
+    scope::listen(|message| match wire::read(&message) {
         Ok(ToNode::Boot(boot)) => spawn_local(async {
             match start(boot).await {
                 Ok(()) => post(&FromNode::Ready),
@@ -53,9 +53,10 @@ pub(super) fn main() {
 }
 
 fn post(message: &FromNode) {
-    let (bytes, moved) = scope::transferable(&wire::encode(message));
     // There is nobody else to tell that the conductor cannot be told.
-    let _ = scope::worker().post_message_with_transfer(&bytes, &moved);
+    if let Ok((bytes, moved)) = wire::write(message) {
+        let _ = scope::worker().post_message_with_transfer(&bytes, &moved);
+    }
 }
 
 /// Opens the disk, and makes a process on it that has yet to be started.

@@ -194,7 +194,7 @@ impl Process {
         let told = state.clone();
         let on_message =
             Closure::<dyn FnMut(_)>::new(move |event: MessageEvent| {
-                match wire::decode(&event.data()) {
+                match wire::read(&event.data()) {
                     Ok(FromNode::Died(reason)) | Err(reason) => told.died(reason),
                     Ok(message) => told.answered(Ok(message)),
                 }
@@ -233,7 +233,7 @@ impl Process {
     ) -> Result<oneshot::Receiver<Result<FromNode, String>>, String> {
         let (asker, answer) = oneshot::channel();
         self.state.asker.set(Some(asker));
-        let (bytes, moved) = scope::transferable(&wire::encode(message));
+        let (bytes, moved) = wire::write(message)?;
         self.worker
             .post_message_with_transfer(&bytes, &moved)
             .map_err(|error| scope::text(&error))?;

@@ -1,6 +1,6 @@
 //! The little of JavaScript that all workers need: the clock, waiting, messages, errors as text.
 
-use js_sys::{Array, Function, Promise, Uint8Array};
+use js_sys::{Function, Promise};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{DedicatedWorkerGlobalScope, MessageChannel, MessageEvent};
@@ -25,14 +25,7 @@ pub(super) fn listen(mut take: impl FnMut(JsValue) + 'static) {
     listener.forget();
 }
 
-/// Bytes for another worker, and the list that says that they move there instead of being copied.
-pub(super) fn transferable(bytes: &[u8]) -> (Uint8Array, Array) {
-    let array = Uint8Array::from(bytes);
-    let moved = Array::of1(&array.buffer());
-    (array, moved)
-}
-
-/// Says `sentence` in a message made by `words`, when this worker's instance panics.
+/// Tells what happened, when this worker's instance panics.
 pub(super) fn on_panic(tell: impl Fn(String) + Send + Sync + 'static) {
     std::panic::set_hook(Box::new(move |panic| tell(panic.to_string())));
 }

@@ -1,6 +1,6 @@
 //! What the conductor's worker and a node's say to each other: bytes, in buffers that move.
 
-use js_sys::Uint8Array;
+use js_sys::{Array, Uint8Array};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use wasm_bindgen::{JsCast, JsValue};
@@ -35,15 +35,17 @@ pub(super) enum FromNode {
     Died(String),
 }
 
-pub(super) fn encode<T: Serialize>(message: &T) -> Vec<u8> {
-    postcard::to_stdvec(message).expect("memory takes everything")
-}
-
 /// A message; a text instead of one is a worker's cry for help.
-pub(super) fn decode<T: DeserializeOwned>(message: &JsValue) -> Result<T, String> {
+pub(super) fn read<T: DeserializeOwned>(message: &JsValue) -> Result<T, String> {
     if let Some(text) = message.as_string() {
         return Err(text);
     }
-    let bytes = message.dyn_ref::<Uint8Array>().ok_or("a message without bytes")?.to_vec();
-    postcard::from_bytes(&bytes).map_err(|error| format!("a message that makes no sense: {error}"))
+    crate::decode(&message.dyn_ref::<Uint8Array>().ok_or("a message without bytes")?.to_vec())
+}
+
+/// A message as bytes, and the list that says that they move there instead of being copied.
+pub(super) fn write<T: Serialize>(message: &T) -> Result<(Uint8Array, Array), String> {
+    let array = Uint8Array::from(crate::encode(message)?.as_slice());
+    let moved = Array::of1(&array.buffer());
+    Ok((array, moved))
 }
