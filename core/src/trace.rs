@@ -8,7 +8,12 @@
 
 use std::sync::Arc;
 
+use prost::Message;
 use serde::{Deserialize, Serialize};
+
+use crate::api::coraclepb::Command;
+use crate::api::coraclepb::command::Request;
+use crate::api::etcdserverpb::WatchResponse;
 
 /// The role of a Raft member, as the Raft paper (section 5.1) and etcd name them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,7 +105,8 @@ pub enum Event {
     },
     WatchCreated {
         watch: i64,
-        start_revision: i64,
+        /// The store's revision then.
+        revision: i64,
     },
     WatchCanceled {
         watch: i64,
@@ -181,6 +187,57 @@ pub enum Change {
     Other,
 }
 
+impl Change {
+    /// What an encoded command changes.
+    pub fn of_command(encoded: &[u8]) -> Change {
+        let request = Command::decode(encoded).ok().and_then(|command| command.request);
+        match request {
+            Some(Request::Put(put)) => Change::Put { key: put.key.into(), lease: put.lease },
+            Some(Request::DeleteRange(delete)) => {
+                Change::DeleteRange { key: delete.key.into(), range_end: delete.range_end.into() }
+            }
+            Some(Request::Txn(txn)) => {
+                Change::Txn { operations: (txn.success.len() + txn.failure.len()) as u64 }
+            }
+            Some(Request::Compaction(compaction)) => {
+                Change::Compaction { revision: compaction.revision }
+            }
+            Some(Request::LeaseGrant(grant)) => Change::LeaseGrant { id: grant.id, ttl: grant.ttl },
+            Some(Request::LeaseRevoke(revoke)) => Change::LeaseRevoke { id: revoke.id },
+            Some(Request::LeaseCheckpoint(checkpoint)) => {
+                Change::LeaseCheckpoint { leases: checkpoint.checkpoints.len() as u64 }
+            }
+            Some(Request::Alarm(_)) => Change::Alarm,
+            Some(Request::MemberAdd(add)) => {
+                let member = add.member.unwrap_or_default();
+                Change::MemberAdd { id: member.id, learner: member.is_learner }
+            }
+            Some(Request::MemberRemove(remove)) => Change::MemberRemove { id: remove.id },
+            Some(Request::MemberUpdate(update)) => Change::MemberUpdate { id: update.id },
+            Some(Request::MemberPromote(promote)) => Change::MemberPromote { id: promote.id },
+            Some(Request::MemberPublish(publish)) => Change::MemberPublish { id: publish.id },
+            None => Change::Other,
+        }
+    }
+}
+
+impl Event {
+    /// What a response on a watch stream tells, if it is more than a sign of life.
+    pub fn of_watch(response: &WatchResponse) -> Option<Event> {
+        let watch = response.watch_id;
+        let revision = response.header.as_ref().map_or(0, |header| header.revision);
+        if response.canceled {
+            let compact_revision = response.compact_revision;
+            return Some(Event::WatchCanceled { watch, compact_revision });
+        }
+        if response.created {
+            return Some(Event::WatchCreated { watch, revision });
+        }
+        let events = response.events.len() as u64;
+        (events > 0).then_some(Event::WatchSent { watch, events, revision })
+    }
+}
+
 /// Whoever listens to a node.
 pub trait Listener: Send + Sync + 'static {
     fn event(&self, event: Event);
@@ -193,6 +250,11 @@ pub struct Trace(Option<Arc<dyn Listener>>);
 impl Trace {
     pub fn to(listener: Arc<dyn Listener>) -> Trace {
         Trace(Some(listener))
+    }
+
+    /// Whether anybody listens, for those who would have to prepare an event.
+    pub fn listens(&self) -> bool {
+        self.0.is_some()
     }
 
     /// Tells the listener what `event` makes; without one `event` is not called.

@@ -13,6 +13,7 @@ pub mod cluster;
 pub mod codec;
 pub mod conformance;
 pub mod grpc;
+pub mod laboratory;
 pub mod local_cluster;
 pub mod programs;
 pub mod transcript;

@@ -5,6 +5,7 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | [`api`] | `window.coracle` |
 //! | [`app`] | the frame of the page |
 //! | [`components`] | its parts |
 //! | [`paint`], [`shapes`] | message dots, arcs, the clock |
@@ -14,6 +15,7 @@
 //! | [`dom`] | the browser |
 //! | [`client`] | the engine |
 
+mod api;
 mod app;
 mod client;
 mod components;

@@ -184,11 +184,8 @@ fn lease_and_watch_words(who: &str, event: &Event) -> String {
     match event {
         Event::LeaseExpired { id } => format!("{who} finds lease {id:x} expired."),
         Event::LeaseKeptAlive { id, ttl } => format!("{who} prolongs lease {id:x} by {ttl} s."),
-        Event::WatchCreated { start_revision: 0, .. } => {
-            format!("{who} has a new watcher, for what happens from now on.")
-        }
-        Event::WatchCreated { start_revision, .. } => {
-            format!("{who} has a new watcher, from revision {start_revision} on.")
+        Event::WatchCreated { revision, .. } => {
+            format!("{who} has a new watcher; its store is at revision {revision}.")
         }
         Event::WatchCanceled { compact_revision: 0, .. } => format!("{who} ends a watch."),
         Event::WatchCanceled { compact_revision, .. } => format!(

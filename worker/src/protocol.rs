@@ -5,8 +5,6 @@
 //! nanoseconds since the start of the experiment. An [`Action`]'s JSON form is the argument of
 //! `window.coracle.act`, and what a saved experiment holds.
 
-use std::collections::BTreeMap;
-
 use coracle_core::trace::{Event, Role};
 use serde::{Deserialize, Serialize};
 
@@ -243,6 +241,12 @@ pub enum Report {
         stream: Stream,
         data: Vec<u8>,
     },
+    /// A command wrote a file, which the page offers to save.
+    File {
+        id: u64,
+        name: String,
+        data: Vec<u8>,
+    },
     /// The command ended.
     Exit {
         id: u64,
@@ -442,12 +446,12 @@ pub enum Loss {
 pub struct NodeSetup {
     pub number: NodeNumber,
     pub seed: u64,
+    /// How often the node was started before: answers to an earlier process are not this one's.
+    pub incarnation: u32,
     /// Numbers of the members of the cluster as it knows them at the start.
     pub initial: Vec<NodeNumber>,
     /// Whether it joins a running cluster.
     pub existing: bool,
-    /// How often this node lost its disk: a new member, with another peer URL.
-    pub generations: BTreeMap<NodeNumber, u32>,
     pub heartbeat_ms: u32,
     pub election_ms: u32,
     pub disk: DiskFaults,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::limits;
+use crate::wal::WalOptions;
 
 /// Whether the initial members form a new cluster or this one joins a running one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +49,8 @@ pub struct NodeConfig {
     pub watch_progress_notify_interval: Duration,
     /// `--pre-vote`
     pub pre_vote: bool,
+    /// Sizes of the log's files.
+    pub wal: WalOptions,
     /// Bytes of page cache of the state backend.
     pub backend_cache_bytes: usize,
 }
@@ -73,6 +76,7 @@ impl NodeConfig {
             max_learners: 1,
             watch_progress_notify_interval: Duration::from_secs(600),
             pre_vote: true,
+            wal: WalOptions::default(),
             backend_cache_bytes: 64 * 1024 * 1024,
         }
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::api::etcdserverpb::AlarmMember;
+use crate::trace::Role;
 
 /// The cumulative histogram of one duration, with Prometheus' meaning of buckets.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -47,6 +48,19 @@ pub struct NodeInfo {
     pub wal_fsync: Histogram,
     pub wal_bytes_written: u64,
     pub backend_commit: Histogram,
+}
+
+/// A node's place in Raft and in the store at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NodeProgress {
+    pub role: Role,
+    pub term: u64,
+    /// As Raft remembers it: it may have gone silent.
+    pub leader: Option<u64>,
+    pub last_log_index: u64,
+    pub committed: u64,
+    pub applied: u64,
+    pub revision: i64,
 }
 
 /// Why a node stopped.

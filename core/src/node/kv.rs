@@ -11,6 +11,7 @@ use crate::api::validate;
 use crate::apply::{self, Reply};
 use crate::error::{Error, Fatal};
 use crate::platform::Platform;
+use crate::trace::Event;
 
 impl<P: Platform> Node<P> {
     /// KV.Range. KV-01 to KV-10.
@@ -21,7 +22,9 @@ impl<P: Platform> Node<P> {
             self.linearize().await?;
         }
         let mut response = self.or_stop(self.store.range(&request))??;
-        response.header = Some(self.header(revision_of(&response.header)));
+        let revision = revision_of(&response.header);
+        self.trace.emit(|| Event::Read { serializable: request.serializable, revision });
+        response.header = Some(self.header(revision));
         Ok(response)
     }
 

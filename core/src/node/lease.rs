@@ -14,6 +14,7 @@ use crate::lease::Renewal;
 use crate::limits;
 use crate::platform::{Platform, TransportError};
 use crate::raft::types::AsyncRuntime;
+use crate::trace::Event;
 
 /// Bytes that a lease counts for against the quota. LEASE-11.
 const LEASE_COST: u64 = 64;
@@ -114,6 +115,7 @@ impl<P: Platform> Node<P> {
                     if clear_checkpoint {
                         self.clear_checkpoint(id).await?;
                     }
+                    self.trace.emit(|| Event::LeaseKeptAlive { id, ttl });
                     return Ok(LeaseKeepAliveReply { ttl });
                 }
                 Renewal::NotFound => return Ok(LeaseKeepAliveReply { ttl: 0 }),

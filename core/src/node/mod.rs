@@ -29,7 +29,7 @@ use std::time::Duration;
 use futures_channel::mpsc;
 
 pub use config::{InitialClusterState, NodeConfig};
-pub use info::{Histogram, NodeInfo, StartError, StopReason};
+pub use info::{Histogram, NodeInfo, NodeProgress, StartError, StopReason};
 pub use maintenance::{ETCD_VERSION, MaintenanceSnapshot, STORAGE_VERSION};
 pub use watch::NodeWatch;
 
@@ -50,6 +50,7 @@ use crate::raft::types::AsyncRuntime;
 use crate::raft::{
     Consensus, ConsensusOptions, LogStore, NetworkFactory, StateMachine, StateMachineShared,
 };
+use crate::trace::{Event, Trace};
 use crate::watch::Hub;
 
 /// A running member.
@@ -76,6 +77,7 @@ pub struct Node<P: Platform> {
     reconcile: mpsc::Sender<()>,
     reconcile_receiver: Mutex<Option<mpsc::Receiver<()>>>,
     stop: Arc<StopSignal>,
+    trace: Trace,
     counters: Counters,
     command_ids: AtomicU64,
 }
@@ -107,6 +109,7 @@ impl<P: Platform> Node<P> {
             forwarded: Default::default(),
             worker: platform.worker("backend"),
             on_fatal: fatal_handler(&stop),
+            trace: platform.trace(),
         });
         let clock = platform.clone();
         let log_host = LogHost {
@@ -114,8 +117,10 @@ impl<P: Platform> Node<P> {
             worker: platform.worker("wal"),
             clock: Arc::new(move || clock.monotonic()),
             on_fatal: shared.on_fatal.clone(),
+            trace: platform.trace(),
         };
-        let log = LogStore::open(log_host, LogOptions::default())?;
+        let log_options = LogOptions { wal: config.wal.clone(), ..LogOptions::default() };
+        let log = LogStore::open(log_host, log_options)?;
         let network = NetworkFactory {
             members: members.clone(),
             transport: platform.transport(),
@@ -151,6 +156,7 @@ impl<P: Platform> Node<P> {
             leadership: Leadership::default(),
             leader_heard_millis: AtomicU64::new(0),
             incoming: IncomingSnapshot::default(),
+            trace: platform.trace(),
             platform,
             config,
             members,
@@ -161,6 +167,11 @@ impl<P: Platform> Node<P> {
             read_index,
             reconcile,
             stop,
+        });
+        node.trace.emit(|| Event::Started {
+            member: node.member_id,
+            applied: node.shared.applied.get(),
+            revision: node.store.current_revision(),
         });
         if node.consensus.status().voters.iter().eq([&node.member_id]) {
             node.consensus.elect().await;
@@ -207,7 +218,7 @@ impl<P: Platform> Node<P> {
             committed: status.committed,
             applied: self.shared.applied.get(),
             is_leader: role.is_leader,
-            is_learner: self.members.get(self.member_id).is_some_and(|member| member.is_learner),
+            is_learner: self.is_learner(),
             alarms: self.alarms.list(AlarmType::None),
             db_size: self.backend.size(),
             db_size_in_use: self.backend.size_in_use(),
@@ -229,6 +240,41 @@ impl<P: Platform> Node<P> {
             wal_fsync: fsync_histogram(&log),
             wal_bytes_written: log.written_bytes,
             backend_commit: Histogram::default(),
+        }
+    }
+
+    /// This node's place in Raft and in the store: what changes with every step, at little cost.
+    pub fn progress(&self) -> NodeProgress {
+        let role = self.leadership.role();
+        let progress = self.consensus.progress();
+        NodeProgress {
+            role: role.state,
+            term: role.term,
+            leader: role.leader,
+            last_log_index: progress.last_log_index,
+            committed: progress.committed,
+            applied: self.shared.applied.get(),
+            revision: self.store.current_revision(),
+        }
+    }
+
+    /// Stands for election now, whatever the timer says.
+    pub async fn campaign(&self) {
+        self.consensus.elect().await;
+    }
+
+    pub fn is_learner(&self) -> bool {
+        self.members.get(self.member_id).is_some_and(|member| member.is_learner)
+    }
+
+    /// Ends when there was no leader for three election timeouts: streams that require one end
+    /// then, as with etcd (W-06).
+    pub async fn leader_lost(&self) {
+        const LOOKS_PER_TIMEOUT: u32 = 10;
+        let mut misses = 0;
+        while misses < 3 * LOOKS_PER_TIMEOUT {
+            P::Runtime::sleep(self.config.election_timeout / LOOKS_PER_TIMEOUT).await;
+            misses = if self.live_leader().is_some() { 0 } else { misses + 1 };
         }
     }
 

@@ -14,6 +14,7 @@ use crate::api::coraclepb::peer_response::Response as PeerAnswer;
 use crate::error::Error;
 use crate::platform::Platform;
 use crate::raft::ProposeError;
+use crate::trace::Event;
 
 type Waiter = oneshot::Sender<Result<(), Error>>;
 
@@ -96,7 +97,10 @@ impl<P: Platform> Node<P> {
     /// The index from this leader's own Raft; nothing if it does not lead (any more).
     async fn read_index_here(&self) -> Result<Option<u64>, Error> {
         match self.consensus.read_index().await {
-            Ok(index) => Ok(Some(index)),
+            Ok(index) => {
+                self.trace.emit(|| Event::ReadIndex { index });
+                Ok(Some(index))
+            }
             Err(ProposeError::NotAccepted | ProposeError::Unknown) => Ok(None),
             Err(ProposeError::Stopped) => Err(Error::Stopped),
         }

@@ -20,6 +20,7 @@ use crate::platform::Platform;
 use crate::raft::snapshot::on_worker;
 use crate::raft::types::AsyncRuntime;
 use crate::raft::{RaftStatus, Role};
+use crate::trace::Event;
 
 /// How often the leader looks for expired leases (etcd: `expiredLeaseC`). LEASE-03.
 const LEASE_TICK: Duration = Duration::from_millis(500);
@@ -73,6 +74,7 @@ impl<P: Platform> Node<P> {
         if former == role {
             return;
         }
+        self.trace.emit(|| Event::Role { role: role.state, term: role.term, leader: role.leader });
         tracing::info!(
             term = role.term,
             leader = format!("{:x}", role.leader.unwrap_or(0)),
@@ -114,6 +116,9 @@ impl<P: Platform> Node<P> {
             self.lessor.tick(now);
             let expired = self.lessor.expired(now, limits::LEASE_REVOKE_RATE);
             // A leader that lost its quorum must not revoke what a newer leader keeps alive.
+            for id in &expired {
+                self.trace.emit(|| Event::LeaseExpired { id: *id });
+            }
             if !expired.is_empty() && self.linearize().await.is_ok() {
                 self.revoke_all(expired).await;
             }
@@ -151,11 +156,13 @@ impl<P: Platform> Node<P> {
             if self.backend.pending_bytes() == 0 {
                 continue;
             }
+            let applied = self.shared.applied.get();
             let backend = self.backend.clone();
             if let Err(fatal) = on_worker(&self.shared.worker, move || backend.flush()).await {
                 self.fail(fatal);
                 return;
             }
+            self.trace.emit(|| Event::StateFlushed { applied });
         }
     }
 

@@ -9,6 +9,7 @@ use super::Node;
 use crate::api::etcdserverpb as pb;
 use crate::platform::Platform;
 use crate::raft::types::AsyncRuntime;
+use crate::trace::Event;
 use crate::watch::WatchStream;
 
 type Sleep<P> = <<P as Platform>::Runtime as AsyncRuntime>::Sleep;
@@ -56,6 +57,11 @@ impl<P: Platform> NodeWatch<P> {
             Poll::Ready(Some(Ok(mut response))) => {
                 let revision = response.header.as_ref().map_or(0, |header| header.revision);
                 response.header = Some(self.node.header(revision));
+                if self.node.trace.listens()
+                    && let Some(event) = Event::of_watch(&response)
+                {
+                    self.node.trace.emit(|| event);
+                }
                 Poll::Ready(Some(response))
             }
             Poll::Ready(Some(Err(fatal))) => {

@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use super::Disk;
 use crate::api::coraclepb::{PeerRequest, PeerResponse};
 use crate::raft::types::AsyncRuntime;
+use crate::trace::Trace;
 
 /// Everything that a host hands to a node.
 pub trait Platform: Send + Sync + 'static {
@@ -32,6 +33,11 @@ pub trait Platform: Send + Sync + 'static {
     /// A place where blocking work runs in submission order, off the node's own thread where the
     /// host has threads. The node asks for one for the WAL and one for the backend.
     fn worker(&self, name: &str) -> Arc<dyn Worker>;
+
+    /// Who listens to what the node does inside; nobody, by default.
+    fn trace(&self) -> Trace {
+        Trace::default()
+    }
 }
 
 /// Runs jobs one after another, in the order of their submission.

@@ -14,5 +14,7 @@ pub use memory_disk::MemoryDisk;
 mod host;
 pub use host::{PeerTarget, Platform, Transport, TransportError, Worker};
 
+pub mod step;
+
 mod url;
 pub use url::{PeerUrl, parse_peer_url};

@@ -31,6 +31,7 @@ use crate::api::coraclepb as pb;
 use crate::api::coraclepb::append_entries_response::Kind;
 use crate::apply::Outcome;
 use crate::backend::Restorer;
+use crate::trace;
 
 /// Entries of one append message to a follower.
 const MAX_PAYLOAD_ENTRIES: u64 = 1024;
@@ -136,6 +137,14 @@ impl<R: AsyncRuntime> Consensus<R> {
 
     pub fn status(&self) -> RaftStatus {
         status(&self.metrics.borrow_watched())
+    }
+
+    pub fn progress(&self) -> Progress {
+        let metrics = self.metrics.borrow_watched();
+        Progress {
+            last_log_index: metrics.last_log_index.unwrap_or(0),
+            committed: metrics.local_committed.map_or(0, |log_id| log_id.index),
+        }
     }
 
     /// The highest log index known to be committed.
@@ -273,6 +282,14 @@ pub struct Role {
     pub term: u64,
     pub leader: Option<u64>,
     pub is_leader: bool,
+    pub state: trace::Role,
+}
+
+/// The numbers that change all the time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    pub last_log_index: u64,
+    pub committed: u64,
 }
 
 /// Waits for changes of role or membership; appends and commits do not wake it.
@@ -288,6 +305,12 @@ impl<R: AsyncRuntime> RoleWatch<R> {
             term: metrics.vote.leader_id.term,
             leader: metrics.current_leader,
             is_leader: metrics.state == ServerState::Leader,
+            state: match metrics.state {
+                ServerState::Leader => trace::Role::Leader,
+                ServerState::Candidate => trace::Role::Candidate,
+                ServerState::Learner => trace::Role::Learner,
+                ServerState::Follower | ServerState::Shutdown => trace::Role::Follower,
+            },
         }
     }
 

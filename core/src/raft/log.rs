@@ -52,6 +52,7 @@ use openraft::{OptionalSend, RaftLogReader};
 use super::types::{AsyncRuntime, Entry, LeaderId, LogId, TypeConfig, Vote};
 use crate::error::Fatal;
 use crate::platform::{Disk, Worker};
+use crate::trace::{Event, Trace};
 use crate::wal::{Segments, WalOptions};
 use cache::Cache;
 use index::Index;
@@ -93,6 +94,7 @@ pub struct LogHost {
     pub clock: Arc<dyn Fn() -> Duration + Send + Sync>,
     /// Told once, when the log can no longer be trusted: the member must stop.
     pub on_fatal: Arc<dyn Fn(Fatal) + Send + Sync>,
+    pub trace: Trace,
 }
 
 /// openraft's log store. Clones share one log; each serves as a reader too.
@@ -332,6 +334,11 @@ impl<R: AsyncRuntime> RaftLogStorage<TypeConfig<R>> for LogStore<R> {
 
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
         let vote = *vote;
+        self.shared.host.trace.emit(|| Event::Voted {
+            term: vote.leader_id.term,
+            candidate: vote.leader_id.voted_for,
+            committed: vote.committed,
+        });
         self.submit_and_wait(|state| {
             state.vote = Some(vote);
             Ok(Request::Vote(vote))
@@ -344,6 +351,8 @@ impl<R: AsyncRuntime> RaftLogStorage<TypeConfig<R>> for LogStore<R> {
         if state.committed != committed && committed.is_some() {
             state.committed = committed;
             state.committed_unwritten = true;
+            let index = committed.map_or(0, |log_id| log_id.index);
+            self.shared.host.trace.emit(|| Event::Committed { index });
         }
         Ok(())
     }
@@ -358,15 +367,25 @@ impl<R: AsyncRuntime> RaftLogStorage<TypeConfig<R>> for LogStore<R> {
         I::IntoIter: OptionalSend,
     {
         let entries: Vec<Entry> = entries.into_iter().collect();
+        if let (Some(first), Some(last)) = (entries.first(), entries.last()) {
+            self.shared.host.trace.emit(|| Event::Appended {
+                first: first.log_id.index,
+                last: last.log_id.index,
+                term: last.log_id.leader_id.term,
+            });
+        }
         self.submit(callback, |state| state.append(entries))
     }
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> io::Result<()> {
+        let after = last_log_id.map_or(0, |log_id| log_id.index);
+        self.shared.host.trace.emit(|| Event::Truncated { after });
         self.submit_and_wait(|state| Ok(state.truncate(last_log_id))).await
     }
 
     /// The purge is durable with the next batch; if a crash comes first, openraft purges again.
     async fn purge(&mut self, log_id: LogId) -> io::Result<()> {
+        self.shared.host.trace.emit(|| Event::Purged { upto: log_id.index });
         self.submit(IOFlushed::noop(), |state| Ok(state.purge(log_id)))
     }
 }

@@ -13,7 +13,9 @@ pub mod snapshot;
 pub mod state_machine;
 pub mod types;
 
-pub use consensus::{Consensus, ConsensusOptions, ProposeError, RaftStatus, Role, RoleWatch};
+pub use consensus::{
+    Consensus, ConsensusOptions, Progress, ProposeError, RaftStatus, Role, RoleWatch,
+};
 pub use log::LogStore;
 pub use network::NetworkFactory;
 pub use state_machine::{StateMachine, StateMachineShared};

@@ -13,10 +13,11 @@ use openraft::{AsyncRuntime, EntryPayload, OptionalSend, RaftSnapshotBuilder};
 
 use super::applied::AppliedIndex;
 use super::snapshot::{self, RaftSnapshot};
-use super::types::{LogId, StoredMembership, TypeConfig};
+use super::types::{LogId, Payload, StoredMembership, TypeConfig};
 use crate::apply::{Applier, Outcome, Reply};
 use crate::error::Fatal;
 use crate::platform::Worker;
+use crate::trace::{Change, Event, Trace};
 
 /// Entries applied under one lock of the backend, and answered together.
 const APPLY_GROUP: usize = 256;
@@ -39,6 +40,7 @@ pub struct StateMachineShared {
     pub forwarded: Forwarded,
     pub worker: Arc<dyn Worker>,
     pub on_fatal: Arc<dyn Fn(Fatal) + Send + Sync>,
+    pub trace: Trace,
 }
 
 /// Proposals of this member that the leader appended for it. Their outcome is that of the entry's
@@ -108,6 +110,7 @@ impl StateMachine {
                     )));
                 }
                 self.applied = Some(log_id);
+                let change = self.shared.trace.listens().then(|| describe(&entry.payload));
                 let outcome = match entry.payload {
                     EntryPayload::Blank => Ok(Reply::Empty),
                     EntryPayload::Membership(membership) => {
@@ -120,6 +123,9 @@ impl StateMachine {
                         outcome
                     }
                 };
+                if let Some(change) = change {
+                    self.tell_applied(log_id, change);
+                }
                 answers.push((responder, outcome));
             }
             snapshot::store_applied(&self.applier.backend, self.applied, &self.membership);
@@ -131,6 +137,15 @@ impl StateMachine {
             }
         }
         Ok(())
+    }
+
+    fn tell_applied(&self, log_id: LogId, change: Change) {
+        self.shared.trace.emit(|| Event::Applied {
+            index: log_id.index,
+            term: log_id.leader_id.term,
+            revision: self.applier.store.current_revision(),
+            change,
+        });
     }
 
     /// Reports what stops the member and gives openraft the error that stops Raft.
@@ -198,7 +213,9 @@ impl<R: AsyncRuntime> RaftStateMachine<TypeConfig<R>> for StateMachine {
         }
         self.applied = applied;
         self.membership = membership;
-        self.shared.applied.advance(applied.map_or(0, |id| id.index));
+        let index = applied.map_or(0, |id| id.index);
+        self.shared.applied.advance(index);
+        self.shared.trace.emit(|| Event::SnapshotInstalled { index });
         Ok(())
     }
 
@@ -207,6 +224,20 @@ impl<R: AsyncRuntime> RaftStateMachine<TypeConfig<R>> for StateMachine {
             return Ok(None);
         }
         build(&self.applier, &self.shared).await.map(Some)
+    }
+}
+
+/// What an entry does, for who listens.
+fn describe(payload: &Payload) -> Change {
+    match payload {
+        EntryPayload::Blank => Change::Blank,
+        EntryPayload::Normal(command) => Change::of_command(&command.0),
+        EntryPayload::Membership(membership) => {
+            let voters: Vec<u64> = membership.voter_ids().collect();
+            let all = membership.nodes().map(|(id, _)| *id);
+            let learners = all.filter(|id| !voters.contains(id)).collect();
+            Change::Membership { voters, learners }
+        }
     }
 }
 
@@ -236,7 +267,11 @@ async fn build(
     })
     .await;
     match built {
-        Ok((meta, view)) => Ok(Snapshot { meta, snapshot: RaftSnapshot::View(Box::new(view)) }),
+        Ok((meta, view)) => {
+            let index = meta.last_log_id.map_or(0, |id| id.index);
+            shared.trace.emit(|| Event::SnapshotBuilt { index });
+            Ok(Snapshot { meta, snapshot: RaftSnapshot::View(Box::new(view)) })
+        }
         Err(fatal) => {
             let error = io::Error::other(fatal.to_string());
             (shared.on_fatal)(fatal);

@@ -176,13 +176,14 @@ impl Comparison {
         normalise(&operation, &mut expected);
         normalise(&operation, &mut actual);
         if expected != actual {
-            let difference = format!(
-                "  etcd answers    {expected:?}\n  subject answers {actual:?}\n  to {operation:?}"
-            );
+            let [expected, actual] = [&expected, &actual].map(|it| shortened(&format!("{it:?}")));
+            let request = shortened(&format!("{operation:?}"));
+            let difference =
+                format!("  etcd answers    {expected}\n  subject answers {actual}\n  to {request}");
             if env::var_os(KEEP_GOING).is_none() {
                 bail!("{difference}");
             }
-            eprintln!("operation {index}: {}", shortened(&difference));
+            eprintln!("operation {index}: {difference}");
             self.differences += 1;
         }
         self.coverage.count(&operation, &expected);

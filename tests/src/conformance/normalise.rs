@@ -7,7 +7,11 @@
 use coracle_core::api::etcdserverpb::*;
 use coracle_core::api::mvccpb::KeyValue;
 
+use super::leases::FIRST_NAME;
 use super::operation::{Answer, Operation};
+
+/// How a transport refuses a message; its length follows.
+const TOO_LARGE: &str = "grpc: received message larger than max (";
 
 /// A lease's remaining time may differ by less than this, in seconds: longer than any sequence.
 const TTL_SLACK: i64 = 500;
@@ -42,6 +46,13 @@ pub fn normalise(operation: &Operation, answer: &mut Answer) {
             for alarm in &mut reply.alarms {
                 alarm.member_id = alarm.member_id.min(1);
             }
+        }
+        // The length of the request counts the lease's identifier, which each server chose.
+        (Operation::Put(request), Answer::Error { message, .. })
+            if request.lease >= FIRST_NAME && message.starts_with(TOO_LARGE) =>
+        {
+            let limit = message.split_once(" vs. ").map_or("", |(_, limit)| limit).to_owned();
+            *message = format!("{TOO_LARGE}0 vs. {limit}");
         }
         (_, Answer::Settled(received)) => {
             for canceled in received.iter_mut().filter_map(|one| one.canceled.as_mut()) {

@@ -111,10 +111,10 @@ pub(crate) fn NodeShape(props: &Props) -> Html {
                 <path class="node-crown" d={shapes::CROWN}
                     transform={format!("translate(0 {}) scale({})", -radius - 15.0, 10.0)} />
             }
-            <text class="node-number" y={(radius * 0.12).to_string()}
-                font-size={(radius * 0.72).to_string()}>{ node }</text>
-            <text class="node-term" y={(radius * 0.52).to_string()}
-                font-size={(radius * 0.3).clamp(8.5, 18.0).to_string()}>
+            <text class="node-number" y={(-radius * 0.1).to_string()}
+                font-size={(radius * 0.62).to_string()}>{ node }</text>
+            <text class="node-term" y={(radius * 0.5).to_string()}
+                font-size={(radius * 0.29).clamp(8.5, 18.0).to_string()}>
                 { format!("term {}", face.term) }
             </text>
             { pips(&face, radius) }
@@ -136,7 +136,7 @@ fn pips(face: &Face, radius: f64) -> Html {
     let pip = |(index, voter): (usize, &NodeNumber)| {
         let class = classes!("pip", face.votes.contains(voter).then_some("is-given"));
         let cx = (first + gap * index as f64).to_string();
-        html! { <circle {class} {cx} cy={(-radius * 0.62).to_string()} r={(gap * 0.32).to_string()} /> }
+        html! { <circle {class} {cx} cy={(-radius * 0.66).to_string()} r={(gap * 0.32).to_string()} /> }
     };
     html! { <g class="pips">{ for face.voters.iter().enumerate().map(pip) }</g> }
 }

@@ -194,12 +194,14 @@ fn Ring() -> Html {
 /// What a first visitor can do.
 #[component]
 fn Invitation() -> Html {
-    let leader = use_slice((), |state, ()| {
-        (!state.is_greeted).then(|| presets::leader(&state.lab)).flatten()
+    let (leader, is_center_free) = use_slice((), |state, ()| {
+        let leader = (!state.is_greeted).then(|| presets::leader(&state.lab)).flatten();
+        (leader, state.ring().len() == 3)
     });
     let Some(leader) = leader else { return html! {} };
+    let class = classes!("invitation", (!is_center_free).then_some("is-corner"));
     html! {
-        <p class="invitation" data-testid="leader-hint" data-node={leader.to_string()}>
+        <p {class} data-testid="leader-hint" data-node={leader.to_string()}>
             { "Node " }{ leader }{ " won the election." }<br /><b>{ "Click the leader." }</b>
         </p>
     }

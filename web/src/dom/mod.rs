@@ -7,7 +7,7 @@
 
 pub(crate) mod canvas;
 
-use js_sys::{Array, Math};
+use js_sys::{Array, Math, Uint8Array};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{
@@ -189,9 +189,9 @@ pub(crate) fn apply_theme(theme: Theme) {
     }
 }
 
-/// Offers a text as a file to be saved.
-pub(crate) fn download(name: &str, text: &str) -> Result<(), JsValue> {
-    let blob = Blob::new_with_str_sequence(&Array::of1(&text.into()))?;
+/// Offers bytes as a file to be saved.
+pub(crate) fn download(name: &str, data: &[u8]) -> Result<(), JsValue> {
+    let blob = Blob::new_with_u8_array_sequence(&Array::of1(&Uint8Array::from(data)))?;
     let url = Url::create_object_url_with_blob(&blob)?;
     let link: HtmlAnchorElement = document().create_element("a")?.unchecked_into();
     link.set_href(&url);

@@ -1,7 +1,7 @@
 //! What a visitor can do, as verbs: each turns into requests to the engine and changes of state.
 
 use coracle_worker::protocol::{
-    Action, Answer, Network, NodeNumber, Request, Settings, Speed, Step, StorageKind,
+    Action, Answer, Network, NodeNumber, Report, Request, Settings, Speed, Step, StorageKind,
 };
 use yew::platform::spawn_local;
 
@@ -14,6 +14,7 @@ use crate::state::{Msg, Selection, Tab, speed};
 
 /// How long a notice stays.
 const NOTICE_MS: i32 = 7_000;
+const NO_DOWNLOAD: &str = "The browser does not let the page save a file.";
 
 #[derive(Clone)]
 pub(crate) struct Desk {
@@ -34,9 +35,15 @@ impl Desk {
         let reported = store.clone();
         let engine = Engine::start(move |report| {
             let before = reported.read().notices.last().map(|notice| notice.number);
+            if let Report::File { name, data, .. } = &report
+                && dom::download(name, data).is_err()
+            {
+                reported.dispatch(Msg::Notice(NO_DOWNLOAD.into()));
+            }
             reported.dispatch(Msg::Reported(report, dom::now()));
             expire_notice(&reported, before);
         });
+        crate::api::install(&engine);
         Desk { store, engine }
     }
 
@@ -123,8 +130,8 @@ impl Desk {
             let seed = desk.store.read().lab.seed;
             match answer {
                 Ok(Answer::Text(text)) => {
-                    if dom::download(&format!("coracle-{seed}.json"), &text).is_err() {
-                        desk.notice("The browser does not let the page save a file.");
+                    if dom::download(&format!("coracle-{seed}.json"), text.as_bytes()).is_err() {
+                        desk.notice(NO_DOWNLOAD);
                     }
                 }
                 Ok(_) => {}

@@ -240,6 +240,8 @@ impl State {
                 self.storage = Some(StorageNote { kind, sentence, can_take_over });
             }
             Report::Fatal { sentence } => self.fatal = Some(sentence),
+            // Saved by whoever hears of it; the command says so itself.
+            Report::File { .. } => {}
         }
     }
 

@@ -7,6 +7,7 @@ use super::super::types::{AsyncRuntime, LogId};
 use super::writer::Writer;
 use super::{Failure, Queued, Shared, State, lock};
 use crate::error::Fatal;
+use crate::trace::Event;
 use crate::wal::Position;
 
 /// What to do next.
@@ -39,10 +40,15 @@ impl<R: AsyncRuntime> Shared<R> {
         batch: Vec<Queued<R>>,
         committed: Option<LogId>,
     ) -> Result<(), Fatal> {
+        let count = batch.len() as u64;
+        let bytes = batch.iter().map(|queued| queued.bytes as u64).sum();
         let requests = batch.iter().map(|queued| &queued.request);
         let written = writer.write(requests, committed, &*self.host.clock, &self.counters);
         match written {
-            Ok(placed) => self.place(placed),
+            Ok(placed) => {
+                self.place(placed);
+                self.host.trace.emit(|| Event::LogSynced { bytes, requests: count });
+            }
             Err(fatal) => drop(self.fail(fatal)),
         }
         // With the failure, if there is one by now.

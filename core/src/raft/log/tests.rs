@@ -70,6 +70,7 @@ impl Bench {
             worker: self.worker.clone(),
             clock: Arc::new(|| Duration::ZERO),
             on_fatal: Arc::new(move |error| lock(&fatal).push(error.to_string())),
+            trace: Default::default(),
         };
         LogStore::open(host, options)
     }

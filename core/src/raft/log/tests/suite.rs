@@ -112,6 +112,7 @@ impl StoreBuilder<Config, LogStore<TokioRuntime>, Machine> for Builder {
             worker: self.worker.clone(),
             clock: Arc::new(|| Duration::ZERO),
             on_fatal: Arc::new(|fatal| panic!("{fatal}")),
+            trace: Default::default(),
         };
         let log = LogStore::open(host, self.options.clone()).expect("an empty disk");
         Ok(((), log, Machine::default()))

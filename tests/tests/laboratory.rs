@@ -1,0 +1,294 @@
+//! The laboratory's engine without a browser: real nodes in virtual time.
+
+use coracle_tests::laboratory::{Laboratory, leader_of, settings};
+use coracle_worker::conductor::Boot;
+use coracle_worker::protocol::{Action, Answer, Condition, Lab, NetworkChange, Request};
+
+fn hashes(lab: &Lab) -> Vec<Option<u32>> {
+    lab.nodes.iter().map(|node| node.store_hash).collect()
+}
+
+#[test]
+fn a_leader_is_elected_and_a_write_is_read_everywhere() {
+    let mut lab = Laboratory::new(settings(3, 1));
+    let leader = lab.leader();
+    assert!(lab.state().time < 2_000_000_000, "a leader within two virtual seconds");
+    assert_eq!(lab.exec("put a 1", Some(leader)).stdout, "OK\n");
+    for node in 1..=3 {
+        assert_eq!(lab.exec("get a", Some(node)).stdout, "a\n1\n");
+    }
+    lab.run(1_000);
+    let state = lab.state();
+    assert!(state.nodes.iter().all(|node| node.revision == 2), "{state:#?}");
+    assert!(hashes(&state).windows(2).all(|pair| pair[0].is_some() && pair[0] == pair[1]));
+    assert_eq!(state.violations, [""; 0]);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace_whatever_the_windows_were() {
+    let run = |strides: &[u64]| {
+        let mut lab = Laboratory::new(settings(3, 42));
+        for stride in strides {
+            lab.run(*stride);
+        }
+        lab.act(Action::Crash(1));
+        lab.run(3_000);
+        lab.exec("put a 1", None);
+        lab.act(Action::Heal(true));
+        lab.run(2_000);
+        lab.trace_hash()
+    };
+    let whole = run(&[3_000]);
+    assert_eq!(whole, run(&[1_000, 1, 7, 992, 1_000]));
+    let mut other = Laboratory::new(settings(3, 43));
+    other.run(3_000);
+    assert_ne!(whole, other.trace_hash());
+}
+
+#[test]
+fn a_killed_leader_is_replaced_and_finds_back() {
+    let mut lab = Laboratory::new(settings(3, 2));
+    let first = lab.leader();
+    lab.exec("put a 1", None);
+    lab.act(Action::Crash(first));
+    let second = lab.leader();
+    assert_ne!(first, second);
+    assert_eq!(lab.exec("put a 2", None).stdout, "OK\n");
+    lab.act(Action::Restart(first));
+    lab.run_until(5_000, "the old leader catches up", |lab| {
+        leader_of(lab).is_some() && lab.nodes.iter().all(|node| node.revision == 3)
+    });
+    let state = lab.state();
+    assert!(hashes(&state).windows(2).all(|pair| pair[0] == pair[1]), "{state:#?}");
+}
+
+#[test]
+fn a_minority_serves_stale_data_only() {
+    let mut lab = Laboratory::new(settings(3, 3));
+    let leader = lab.leader();
+    lab.exec("put a old", None);
+    lab.run(500);
+    let others: Vec<u8> = (1..=3).filter(|node| *node != leader).collect();
+    lab.act(Action::Partition(vec![vec![leader], others.clone()]));
+    lab.run(3_000);
+    assert_eq!(lab.exec("put a new", Some(others[0])).stdout, "OK\n");
+    let refused = lab.exec("get a --command-timeout=2s", Some(leader));
+    assert_ne!(refused.code, 0, "{refused:?}");
+    let stale = lab.exec("get a --consistency=s", Some(leader));
+    assert_eq!(stale.stdout, "a\nold\n");
+    lab.act(Action::Heal(true));
+    lab.run_until(10_000, "all agree", |lab| {
+        leader_of(lab).is_some() && lab.nodes.iter().all(|node| node.revision == 3)
+    });
+    let state = lab.state();
+    assert!(hashes(&state).windows(2).all(|pair| pair[0] == pair[1]), "{state:#?}");
+    assert_eq!(state.violations, [""; 0]);
+}
+
+#[test]
+fn a_paused_leader_comes_back_as_a_follower() {
+    let mut lab = Laboratory::new(settings(3, 4));
+    let first = lab.leader();
+    lab.act(Action::Pause(first));
+    lab.run_until(10_000, "another leader", |state| {
+        state.nodes.iter().any(|n| n.id != first && n.leader.is_some_and(|l| l != first))
+    });
+    assert_eq!(lab.exec("put a 1", Some(first % 3 + 1)).stdout, "OK\n");
+    lab.act(Action::Resume(first));
+    lab.run_until(10_000, "it follows", |state| {
+        leader_of(state).is_some_and(|leader| leader != first)
+            && state.nodes.iter().all(|node| node.revision == 2)
+    });
+}
+
+#[test]
+fn a_lost_disk_is_replaced_by_a_new_member() {
+    let mut lab = Laboratory::new(settings(3, 5));
+    lab.leader();
+    lab.exec("put a 1", None);
+    let before = lab.node(3).member;
+    lab.act(Action::LoseDisk(3));
+    let state = lab.run_until(30_000, "the new member is a voter that has caught up", |lab| {
+        leader_of(lab).is_some()
+            && lab.nodes.iter().all(|node| node.condition == Condition::Up && node.revision == 2)
+    });
+    assert_ne!(state.nodes[2].member, before);
+    lab.run(5_000);
+    let members = lab.exec("member list", Some(1)).stdout;
+    assert_eq!(members.lines().count(), 3, "{members}");
+    assert!(members.lines().all(|line| line.ends_with("false")), "no learner is left: {members}");
+}
+
+#[test]
+fn nodes_are_added_promoted_and_removed() {
+    let mut lab = Laboratory::new(settings(1, 6));
+    lab.leader();
+    lab.exec("put a 1", None);
+    for size in 2..=4 {
+        lab.act(Action::AddNode(true));
+        lab.run_until(30_000, "the node joined", |lab| {
+            lab.nodes.len() == size && lab.nodes.iter().all(|node| node.revision == 2)
+        });
+    }
+    lab.run(5_000);
+    let members = lab.exec("member list", Some(1)).stdout;
+    assert_eq!(members.lines().filter(|line| line.ends_with("false")).count(), 4, "{members}");
+    lab.act(Action::AddLearner(true));
+    let state = lab.run_until(30_000, "a learner joined", |lab| lab.nodes.len() == 5);
+    assert_eq!(state.nodes[4].id, 5);
+    lab.run(5_000);
+    assert!(lab.exec("member list", Some(1)).stdout.contains("true"));
+    lab.act(Action::Promote(5));
+    lab.run(5_000);
+    assert!(!lab.exec("member list", Some(1)).stdout.contains("true"));
+    let leader = lab.leader();
+    lab.act(Action::RemoveNode(leader));
+    lab.run_until(30_000, "the leader left", |lab| {
+        lab.nodes.len() == 4 && leader_of(lab).is_some()
+    });
+    assert_eq!(lab.exec("put a 2", None).stdout, "OK\n");
+}
+
+#[test]
+fn leases_expire_on_all_nodes() {
+    let mut lab = Laboratory::new(settings(3, 7));
+    lab.leader();
+    let granted = lab.exec("lease grant 5", None).stdout;
+    let id = granted.split(' ').nth(1).expect("an id").to_owned();
+    lab.exec(&format!("put a 1 --lease={id}"), None);
+    lab.run(2_000);
+    assert_eq!(lab.exec("get a", None).stdout, "a\n1\n");
+    lab.run(8_000);
+    for node in 1..=3 {
+        assert_eq!(lab.exec("get a --consistency=s", Some(node)).stdout, "");
+    }
+}
+
+#[test]
+fn a_watch_from_the_past_streams_until_it_is_interrupted() {
+    let mut lab = Laboratory::new(settings(3, 8));
+    lab.leader();
+    for value in 1..=3 {
+        lab.exec(&format!("put a {value}"), None);
+    }
+    let watch = lab.start("watch a --rev=3", Some(2), false);
+    lab.run(500);
+    assert_eq!(lab.output(watch).stdout, "PUT\na\n2\nPUT\na\n3\n");
+    lab.exec("del a", None);
+    lab.run(500);
+    assert!(lab.output(watch).stdout.ends_with("DELETE\na\n\n"));
+    lab.conductor.request(Request::Interrupt { id: watch });
+    lab.run(1);
+    assert_eq!(lab.finished(watch).map(|output| output.code), Some(130));
+}
+
+#[test]
+fn errors_are_etcds() {
+    let mut lab = Laboratory::new(settings(3, 9));
+    lab.leader();
+    for value in 1..=3 {
+        lab.exec(&format!("put a {value}"), None);
+    }
+    lab.exec("compaction 3", None);
+    let compacted = lab.exec("get a --rev=2", None);
+    assert_eq!(
+        (compacted.code, compacted.stderr.as_str()),
+        (1, "Error: etcdserver: mvcc: required revision has been compacted\n")
+    );
+    let down = {
+        for node in 1..=3 {
+            lab.act(Action::Crash(node));
+        }
+        lab.exec("put a 4 --command-timeout=1s", Some(1))
+    };
+    assert_eq!(down.stderr, "Error: context deadline exceeded\n");
+}
+
+#[test]
+fn a_damaged_log_is_refused_and_a_torn_one_mended() {
+    let mut lab = Laboratory::new(settings(3, 10));
+    lab.leader();
+    for value in 1..=5 {
+        lab.exec(&format!("put a {value}"), None);
+    }
+    lab.run(1_000);
+    lab.act(Action::TearLog(2));
+    lab.act(Action::Restart(2));
+    lab.run_until(10_000, "the torn log is mended", |lab| {
+        lab.nodes[1].condition == Condition::Up && lab.nodes[1].revision == 6
+    });
+    lab.act(Action::CorruptLog(3));
+    lab.act(Action::Restart(3));
+    lab.run(1_000);
+    let Condition::Stopped(reason) = lab.node(3).condition else { panic!("it runs") };
+    assert!(reason.contains("wal-") && reason.contains("offset"), "{reason}");
+    lab.act(Action::FillDisk(2, true));
+    lab.exec("put a 6", Some(1));
+    lab.run(1_000);
+    assert!(matches!(lab.node(2).condition, Condition::Stopped(_)));
+    lab.act(Action::Heal(true));
+    lab.run_until(10_000, "the full disk is healed", |lab| lab.nodes[1].revision == 7);
+}
+
+#[test]
+fn messages_can_be_dropped_and_delayed() {
+    let mut lab = Laboratory::new(settings(3, 11));
+    lab.leader();
+    assert!(lab.try_act(Action::DropMessage(u64::MAX)).is_err());
+    let network = NetworkChange { delay_ms: Some(200.0), ..NetworkChange::default() };
+    lab.act(Action::Network(network));
+    lab.run(350);
+    lab.conductor.reports(true);
+    lab.run(150);
+    let frame = lab.conductor.reports(true).into_iter().find_map(|report| match report {
+        coracle_worker::protocol::Report::Frame(frame) => Some(frame),
+        _ => None,
+    });
+    let sent = frame.expect("a frame").sent;
+    let now = lab.state().time;
+    let flight = sent.iter().rev().find(|flight| flight.arrives > now).expect("one is under way");
+    lab.act(Action::DelayMessage(flight.id, 1_000.0));
+    lab.act(Action::DropMessage(flight.id));
+    assert!(lab.try_act(Action::DropMessage(flight.id)).is_err());
+}
+
+#[test]
+fn a_saved_experiment_takes_the_same_course_elsewhere() {
+    let mut lab = Laboratory::new(settings(3, 12));
+    lab.leader();
+    lab.exec("put a 1", None);
+    lab.act(Action::Network(NetworkChange { loss: Some(0.2), ..NetworkChange::default() }));
+    lab.act(Action::AddNode(true));
+    lab.run(4_000);
+    lab.act(Action::LoseDisk(1));
+    lab.run(4_000);
+    let watch = lab.start("watch a", None, false);
+    lab.run(300);
+    lab.conductor.request(Request::Interrupt { id: watch });
+    lab.run(5_000);
+    let saved = lab.text(|id| Request::Save { id });
+    let hash = lab.trace_hash();
+    let mut other = Laboratory::new(settings(5, 99));
+    other.run(700);
+    let loaded = other.ask(|id| Request::Load { id, experiment: saved });
+    assert_eq!(loaded, Ok(Answer::Text(hash.clone())));
+    assert_eq!(other.trace_hash(), hash);
+    assert_eq!(other.state().nodes.len(), lab.state().nodes.len());
+}
+
+#[test]
+fn a_reloaded_page_finds_its_cluster_on_the_disks() {
+    let mut lab = Laboratory::new(settings(3, 13));
+    lab.leader();
+    lab.exec("put a 1", None);
+    lab.act(Action::AddNode(true));
+    lab.run(5_000);
+    let boot = Boot { settings: settings(3, 13), memory: lab.memory.clone(), disks: lab.images() };
+    let mut reloaded = Laboratory::boot(boot);
+    reloaded.leader();
+    assert_eq!(reloaded.exec("get a", Some(4)).stdout, "a\n1\n");
+    let saved = reloaded.text(|id| Request::Save { id });
+    let mut replayed = Laboratory::new(settings(1, 1));
+    let loaded = replayed.ask(|id| Request::Load { id, experiment: saved });
+    assert_eq!(loaded, Ok(Answer::Text(reloaded.trace_hash())));
+}
