@@ -4,14 +4,12 @@ use coracle_worker::protocol::NodeNumber;
 use yew::prelude::*;
 
 use super::forms::{Form, Operation};
-use crate::dom;
-use crate::hooks::use_slice;
+use super::node_select::NodeSelect;
 
 #[component]
 pub(crate) fn ClientPanel() -> Html {
     let operation = use_state_eq(|| Operation::Put);
     let node = use_state_eq(|| None::<NodeNumber>);
-    let nodes = use_slice((), |state, ()| state.ring());
     let choice = |of: Operation| {
         let chosen = operation.clone();
         let onclick = Callback::from(move |_| chosen.set(of));
@@ -25,11 +23,7 @@ pub(crate) fn ClientPanel() -> Html {
     };
     let onchange = {
         let node = node.clone();
-        Callback::from(move |event: Event| node.set(dom::value(&event).parse().ok()))
-    };
-    let option = |number: NodeNumber| {
-        let value = number.to_string();
-        html! { <option {value} selected={*node == Some(number)}>{ format!("node {number}") }</option> }
+        Callback::from(move |chosen| node.set(chosen))
     };
     // All forms stay in the page, so that what was typed and printed stays too.
     let form = |of: Operation| {
@@ -46,10 +40,8 @@ pub(crate) fn ClientPanel() -> Html {
             </div>
             <label class="field">
                 <span>{ "Ask" }</span>
-                <select data-testid="client-node" {onchange}>
-                    <option value="" selected={node.is_none()}>{ "any node" }</option>
-                    { for nodes.into_iter().map(option) }
-                </select>
+                <NodeSelect id="client-node" label="Which node is asked" none="any node"
+                    node={*node} {onchange} />
             </label>
             { for Operation::ALL.into_iter().map(form) }
         </div>

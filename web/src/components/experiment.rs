@@ -48,12 +48,7 @@ pub(crate) fn Experiment() -> Html {
     };
     let choose_storage = {
         let storage = storage.clone();
-        Callback::from(move |event: Event| {
-            storage.set(Some(match dom::value(&event).as_str() {
-                "memory" => StorageKind::Memory,
-                _ => StorageKind::Browser,
-            }));
-        })
+        Callback::from(move |event: Event| storage.set(storage_of(&dom::value(&event))))
     };
     let chosen_nodes = (*nodes).unwrap_or(count.max(1));
     let in_memory = (*storage).or(kind) == Some(StorageKind::Memory);
@@ -65,7 +60,7 @@ pub(crate) fn Experiment() -> Html {
             </summary>
             <div class="experiment-fields">
                 <label>{ "Seed" }
-                    <input data-testid="seed-input" size="8" value={seed_text} oninput={type_seed} />
+                    <input data-testid="seed-input" value={seed_text} oninput={type_seed} />
                 </label>
                 <label>{ "Nodes" }
                     <select data-testid="node-count" onchange={choose_nodes}>
@@ -78,16 +73,37 @@ pub(crate) fn Experiment() -> Html {
                         { option("memory".into(), in_memory) }
                     </select>
                 </label>
-                <button data-testid="restart-same" onclick={same}
-                    title="Begin again: the same seed, the same story">
-                    <IconView icon={Icon::Again} />{ "Begin again" }
-                </button>
-                <button data-testid="restart-new" onclick={fresh}>
-                    <IconView icon={Icon::Dice} />{ "New seed" }
-                </button>
+                <Beginnings {same} {fresh} />
                 <Files />
             </div>
         </details>
+    }
+}
+
+fn storage_of(value: &str) -> Option<StorageKind> {
+    Some(if value == "memory" { StorageKind::Memory } else { StorageKind::Browser })
+}
+
+#[derive(Properties, PartialEq)]
+struct BeginningsProps {
+    same: Callback<MouseEvent>,
+    fresh: Callback<MouseEvent>,
+}
+
+/// The two ways to begin again.
+#[component]
+fn Beginnings(props: &BeginningsProps) -> Html {
+    html! {
+        <>
+            <button data-testid="restart-same" onclick={&props.same}
+                title="Begin again: the same seed, the same story">
+                <IconView icon={Icon::Again} />{ "Begin again" }
+            </button>
+            <button data-testid="restart-new" onclick={&props.fresh}
+                title="Begin again with other dice">
+                <IconView icon={Icon::Dice} />{ "New seed" }
+            </button>
+        </>
     }
 }
 

@@ -3,9 +3,9 @@
 
 use std::rc::Rc;
 
-use coracle_worker::protocol::NodeNumber;
 use yew::prelude::*;
 
+use super::node_select::NodeSelect;
 use crate::hooks::use_slice;
 use crate::state::feed::{Filter, Line, Topic};
 use crate::{dom, paint};
@@ -116,7 +116,6 @@ struct FilterProps {
 #[component]
 fn Filters(props: &FilterProps) -> Html {
     let filter = &props.filter;
-    let nodes = use_slice((), |state, ()| state.ring());
     let topic = |topic: Topic| {
         let is_shown = filter.topics.contains(&topic);
         let filter = filter.clone();
@@ -138,21 +137,12 @@ fn Filters(props: &FilterProps) -> Html {
     };
     let onchange = {
         let filter = filter.clone();
-        Callback::from(move |event: Event| {
-            let node = dom::value(&event).parse::<NodeNumber>().ok();
-            filter.set(Filter { node, ..(*filter).clone() });
-        })
-    };
-    let option = |node: NodeNumber| {
-        let value = node.to_string();
-        html! { <option {value} selected={filter.node == Some(node)}>{ format!("node {node}") }</option> }
+        Callback::from(move |node| filter.set(Filter { node, ..(*filter).clone() }))
     };
     html! {
         <div class="feed-filter">
-            <select data-testid="feed-node" aria-label="Of which node" {onchange}>
-                <option value="" selected={filter.node.is_none()}>{ "all nodes" }</option>
-                { for nodes.into_iter().map(option) }
-            </select>
+            <NodeSelect id="feed-node" label="Of which node" none="all nodes" node={filter.node}
+                {onchange} />
             { for Topic::ALL.into_iter().map(topic) }
         </div>
     }

@@ -285,7 +285,8 @@ fn field_view(form: &'static str, field: &Field, values: &UseStateHandle<Values>
             });
             html! {
                 <label class="tick" key={name}>
-                    <input type="checkbox" data-testid={id} checked={!value.is_empty()} {onchange} />
+                    <input type="checkbox" data-testid={id} {onchange}
+                        checked={!value.is_empty()} />
                     { field.label }
                 </label>
             }

@@ -17,7 +17,7 @@ pub(crate) fn Header() -> Html {
             <svg class="logo" viewBox="0 0 32 32" aria-hidden="true">
                 <path class="logo-boat" d="M3 12h26a13 11 0 0 1-26 0z" />
                 <path class="logo-rib" d="M11 12q1 7 5 11M21 12q-1 7-5 11" />
-                <path class="logo-wave" d="M2 28q3.500-3 7 0t7 0 7 0 7 0" />
+                <path class="logo-wave" d="M2 28q3.5-3 7 0t7 0 7 0 7 0" />
             </svg>
             <h1>{ "Coracle" }</h1>
             <p class="tagline">{ "a real etcd cluster, in this tab, to be broken" }</p>

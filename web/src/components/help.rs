@@ -33,7 +33,9 @@ pub(crate) fn Help() -> Html {
                     { "With the pointer: click a node, a link or a message; drag from one node to \
                        another to cut them apart, or to mend them again." }
                 </p>
-                <button id="help-close" data-testid="help-close" onclick={close}>{ "Close" }</button>
+                <button id="help-close" data-testid="help-close" onclick={close}>
+                    { "Close" }
+                </button>
             </div>
         </div>
     }

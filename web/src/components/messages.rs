@@ -36,9 +36,9 @@ pub(crate) fn Messages() -> Html {
         let onclick = Callback::from(move |_| desk.select_message(id));
         let Flight { from, to, message, .. } = flight;
         let name = words::message(message);
+        let class = classes!("message", (picked == Some(id)).then_some("is-chosen"));
         html! {
-            <button key={id} class={classes!("message", (picked == Some(id)).then_some("is-chosen"))}
-                data-testid="message" data-id={id.to_string()}
+            <button key={id} {class} data-testid="message" data-id={id.to_string()}
                 data-kind={shapes::kind_id(message.kind)} data-answer={message.answer.to_string()}
                 data-from={from.to_string()} data-to={to.to_string()} {onclick}
                 aria-label={format!("{name} from {} to {}", words::node(*from), words::node(*to))}>

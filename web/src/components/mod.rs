@@ -18,6 +18,7 @@ pub(crate) mod message_panel;
 pub(crate) mod messages;
 pub(crate) mod node;
 pub(crate) mod node_panel;
+pub(crate) mod node_select;
 pub(crate) mod output;
 pub(crate) mod slider;
 pub(crate) mod stage;

@@ -4,7 +4,7 @@ use coracle_core::trace::Role;
 use coracle_worker::protocol::{Action, Condition, NodeNumber, NodeView};
 use yew::prelude::*;
 
-use crate::hooks::{use_desk, use_slice};
+use crate::hooks::{Desk, use_desk, use_slice};
 use crate::state::Selection;
 use crate::words;
 
@@ -46,7 +46,9 @@ pub(crate) fn NodePanel(props: &Props) -> Html {
             </h2>
             <p>{ condition }</p>
             <Actions view={view.clone()} />
-            <Facts {view} />
+            <Facts view={view.clone()} />
+            <DiskAndClock view={view.clone()} />
+            <Links {view} />
         </div>
     }
 }
@@ -56,74 +58,89 @@ struct ViewProps {
     view: NodeView,
 }
 
+/// A button for an action: its hook for tests, what it is called, and what that means.
+fn button(
+    desk: &Desk,
+    (id, label, title): (&'static str, &'static str, &'static str),
+    action: Action,
+) -> Html {
+    let desk = desk.clone();
+    let onclick = Callback::from(move |_| desk.act(action.clone()));
+    html! { <button data-testid={format!("action-{id}")} {title} {onclick}>{ label }</button> }
+}
+
 #[component]
 fn Actions(props: &ViewProps) -> Html {
     let desk = use_desk();
     let view = &props.view;
     let node = view.id;
-    let button = |id: &'static str, label: &'static str, title: &'static str, action: Action| {
-        let desk = desk.clone();
-        let onclick = Callback::from(move |_| desk.act(action.clone()));
-        html! { <button data-testid={format!("action-{id}")} {title} {onclick}>{ label }</button> }
-    };
     let is_down = matches!(view.condition, Condition::Down | Condition::Stopped(_));
     let is_paused = view.condition == Condition::Paused;
-    let clock = f64::from(view.clock_permille) / 1000.0;
+    let one = |words, action| button(&desk, words, action);
+    html! {
+        <div class="actions">
+            if is_down {
+                { one(("restart", "Start again", "With the disk it has (c)"),
+                    Action::Restart(node)) }
+            } else {
+                { one(("crash", "Crash", "As kill -9 does (c)"), Action::Crash(node)) }
+            }
+            if is_paused {
+                { one(("resume", "Go on", "Where it was (p)"), Action::Resume(node)) }
+            } else if !is_down {
+                { one(("pause", "Pause", "As a long garbage collection (p)"),
+                    Action::Pause(node)) }
+            }
+            { one(("isolate", "Isolate", "Cuts all its links (i)"), Action::Isolate(node)) }
+            if !is_down && view.role != Role::Leader {
+                { one(("elect", "Stand for election", "Now (e)"), Action::Elect(node)) }
+                { one(("transfer", "Make it the leader", "The leader hands over (l)"),
+                    Action::Transfer(node)) }
+            }
+            if view.role == Role::Learner {
+                { one(("promote", "Give it a vote", "The learner becomes a voter (v)"),
+                    Action::Promote(node)) }
+            }
+            { one(("remove", "Remove from the cluster", "By a change of membership (Delete)"),
+                Action::RemoveNode(node)) }
+        </div>
+    }
+}
+
+#[component]
+fn DiskAndClock(props: &ViewProps) -> Html {
+    let desk = use_desk();
+    let view = &props.view;
+    let node = view.id;
+    let one = |words, action| button(&desk, words, action);
+    let fill = if view.disk_full { "Make room on the disk" } else { "Fill the disk" };
     html! {
         <>
-            <div class="actions">
-                if is_down {
-                    { button("restart", "Start again", "With the disk it has (c)",
-                        Action::Restart(node)) }
-                } else {
-                    { button("crash", "Crash", "As kill -9 does (c)", Action::Crash(node)) }
-                }
-                if is_paused {
-                    { button("resume", "Go on", "Where it was (p)", Action::Resume(node)) }
-                } else if !is_down {
-                    { button("pause", "Pause", "As a long garbage collection (p)",
-                        Action::Pause(node)) }
-                }
-                { button("isolate", "Isolate", "Cuts all its links (i)", Action::Isolate(node)) }
-                if !is_down && view.role != Role::Leader {
-                    { button("elect", "Stand for election", "Now (e)", Action::Elect(node)) }
-                    { button("transfer", "Make it the leader", "The leader hands over (l)",
-                        Action::Transfer(node)) }
-                }
-            </div>
             <h3>{ "Disk and clock" }</h3>
             <div class="actions">
-                { button("lose-disk", "Lose the disk", "It comes back as a new member (d)",
+                { one(("lose-disk", "Lose the disk", "It comes back as a new member (d)"),
                     Action::LoseDisk(node)) }
-                { button("tear-log", "Tear the log's end",
-                    "Its last record is cut short, as by a power loss", Action::TearLog(node)) }
-                { button("corrupt-log", "Flip a bit in the log", "In the middle",
+                { one(("tear-log", "Tear the log's end",
+                    "Its last record is cut short, as by a power loss"), Action::TearLog(node)) }
+                { one(("corrupt-log", "Flip a bit in the log", "In the middle"),
                     Action::CorruptLog(node)) }
-                { button("fill-disk", if view.disk_full { "Make room on the disk" } else {
-                    "Fill the disk" }, "Writes fail (f)", Action::FillDisk(node, !view.disk_full)) }
+                { one(("fill-disk", fill, "Writes fail (f)"),
+                    Action::FillDisk(node, !view.disk_full)) }
                 if view.disk_latency_us < 50_000 {
-                    { button("slow-disk", "Slow the disk", "A sync takes 80 ms",
+                    { one(("slow-disk", "Slow the disk", "A sync takes 80 ms"),
                         Action::SlowDisk(node, 80.0)) }
                 } else {
-                    { button("fast-disk", "Fast disk again", "A sync takes half a millisecond",
+                    { one(("fast-disk", "Fast disk again", "A sync takes half a millisecond"),
                         Action::SlowDisk(node, 0.5)) }
                 }
-                { button("clock-fast", "Clock too fast", "Half as fast again",
+                { one(("clock-fast", "Clock too fast", "Half as fast again"),
                     Action::SkewClock(node, 1.5)) }
-                { button("clock-slow", "Clock too slow", "Half the speed",
+                { one(("clock-slow", "Clock too slow", "Half the speed"),
                     Action::SkewClock(node, 0.5)) }
-                if (clock - 1.0).abs() > 1e-6 {
-                    { button("clock-right", "Set the clock right", "", Action::SkewClock(node, 1.0)) }
+                if view.clock_permille != 1000 {
+                    { one(("clock-right", "Set the clock right", "To the true speed"),
+                        Action::SkewClock(node, 1.0)) }
                 }
-            </div>
-            <h3>{ "Membership" }</h3>
-            <div class="actions">
-                if view.role == Role::Learner {
-                    { button("promote", "Give it a vote", "The learner becomes a voter (v)",
-                        Action::Promote(node)) }
-                }
-                { button("remove", "Remove from the cluster", "By a change of membership (Delete)",
-                    Action::RemoveNode(node)) }
             </div>
         </>
     }
@@ -131,20 +148,11 @@ fn Actions(props: &ViewProps) -> Html {
 
 #[component]
 fn Facts(props: &ViewProps) -> Html {
-    let desk = use_desk();
     let view = &props.view;
-    let others = use_slice(view.id, |state, node| {
-        state.ring().into_iter().filter(|other| other != node).collect::<Vec<_>>()
-    });
     let row =
         |name: &'static str, value: String| html! { <><dt>{ name }</dt><dd>{ value }</dd></> };
     let nobody = || "nobody".to_string();
     let votes: Vec<_> = view.votes.iter().map(ToString::to_string).collect();
-    let link = |other: &NodeNumber| {
-        let (desk, a, b) = (desk.clone(), view.id.min(*other), view.id.max(*other));
-        let onclick = Callback::from(move |_| desk.select(Some(Selection::Link(a, b))));
-        html! { <button {onclick}>{ format!("to {other}") }</button> }
-    };
     html! {
         <>
             <h3>{ "What it knows" }</h3>
@@ -159,6 +167,25 @@ fn Facts(props: &ViewProps) -> Html {
                 { row("revision", view.revision.to_string()) }
                 { row("member", format!("{:x}", view.member)) }
             </dl>
+        </>
+    }
+}
+
+/// The way to its links for those without a pointer.
+#[component]
+fn Links(props: &ViewProps) -> Html {
+    let desk = use_desk();
+    let node = props.view.id;
+    let others = use_slice(node, |state, node| {
+        state.ring().into_iter().filter(|other| other != node).collect::<Vec<_>>()
+    });
+    let link = |other: &NodeNumber| {
+        let (desk, a, b) = (desk.clone(), node.min(*other), node.max(*other));
+        let onclick = Callback::from(move |_| desk.select(Some(Selection::Link(a, b))));
+        html! { <button {onclick}>{ format!("to {other}") }</button> }
+    };
+    html! {
+        <>
             <h3>{ "Its links" }</h3>
             <div class="actions">{ for others.iter().map(link) }</div>
         </>

@@ -77,8 +77,7 @@ pub(crate) fn Stage() -> Html {
                 <canvas id={CANVAS} data-testid="message-canvas" aria-hidden="true" />
                 <Invitation />
             </div>
-            <Messages />
-            <Legend />
+            <footer class="stage-foot"><Legend /><Messages /></footer>
         </section>
     }
 }
@@ -183,7 +182,7 @@ fn Ring() -> Html {
             <line id={RUBBER} class="rubber" />
             <g class="client" transform={format!("translate({} {})", client.x, client.y)}>
                 <rect x="-15" y="-11" width="30" height="22" rx="4" />
-                <path d="M-9 -5l5 4.500-5 4.500M0 5h8" />
+                <path d="M-9 -5l5 4.5-5 4.500M0 5h8" />
                 <text y="25">{ "client" }</text>
             </g>
             { for shapes }

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use coracle_worker::protocol::NodeNumber;
 use yew::prelude::*;
 
+use super::node_select::NodeSelect;
 use super::output::Output;
 use crate::dom;
 use crate::hooks::{Desk, use_desk, use_slice};
@@ -29,7 +30,7 @@ pub(crate) fn Terminal() -> Html {
     let choices = use_state(Vec::<String>::new);
     let size: usize = runs.iter().flat_map(|run| &run.output).map(|(_, data)| data.len()).sum();
     let ended = runs.iter().filter(|run| !run.is_running()).count();
-    use_effect_with((runs.len(), size, ended, choices.len()), |_| {
+    use_effect_with((runs.len(), size, ended, choices.len(), is_paused), |_| {
         if let Some(scroll) = dom::element(SCROLL) {
             dom::follow_end(&scroll);
         }
@@ -54,7 +55,9 @@ pub(crate) fn Terminal() -> Html {
                 { for runs.iter().map(|run| html! { <RunView key={run.id} run={run.clone()} /> }) }
                 if !choices.is_empty() { <p class="faint">{ choices.join("  ") }</p> }
                 if is_paused {
-                    <p class="faint">{ "Time stands still, and the command with it: Space lets it go on." }</p>
+                    <p class="faint">
+                        { "Time stands still, and the command with it: Space lets it go on." }
+                    </p>
                 }
             </div>
             <Prompt choices={choices.clone()} />
@@ -109,46 +112,16 @@ fn Prompt(props: &PromptProps) -> Html {
     let line = use_state(String::new);
     let node = use_state(|| None::<NodeNumber>);
     let history = use_mut_ref(History::default);
-    let nodes = use_slice((), |state, ()| state.ring());
     let reader = use_slice((), |state, ()| reader(&state.runs.all()));
     let oninput = {
         let line = line.clone();
         Callback::from(move |event: InputEvent| line.set(dom::value(&event)))
     };
     let onkeydown = {
-        let (desk, line, choices) = (desk.clone(), line.clone(), props.choices.clone());
-        let (node, history) = (*node, history.clone());
+        let (line, choices, node) = (line.clone(), props.choices.clone(), *node);
         Callback::from(move |event: KeyboardEvent| {
-            let is_control = event.ctrl_key();
-            let next = match event.key().as_str() {
-                "Enter" => {
-                    enter(&desk, &line, node, reader);
-                    history.borrow_mut().remember(&line);
-                    choices.set(Vec::new());
-                    Some(String::new())
-                }
-                "Tab" if !line.trim().is_empty() && !event.shift_key() => {
-                    let (completed, offered) = complete(&line);
-                    choices.set(offered);
-                    Some(completed)
-                }
-                "ArrowUp" => history.borrow_mut().walk(true),
-                "ArrowDown" => history.borrow_mut().walk(false),
-                "c" if is_control && !dom::has_selection() => {
-                    interrupt_last(&desk);
-                    Some(String::new())
-                }
-                "d" if is_control => reader.map(|id| {
-                    desk.input(id, None);
-                    String::new()
-                }),
-                "l" if is_control => {
-                    desk.dispatch(Msg::ClearRuns);
-                    Some((*line).clone())
-                }
-                _ => None,
-            };
-            if let Some(next) = next {
+            let prompt = Typing { desk: &desk, line: &line, choices: &choices, node, reader };
+            if let Some(next) = prompt.key(&event, &mut history.borrow_mut()) {
                 event.prevent_default();
                 line.set(next);
             }
@@ -156,18 +129,12 @@ fn Prompt(props: &PromptProps) -> Html {
     };
     let onchange = {
         let node = node.clone();
-        Callback::from(move |event: Event| node.set(dom::value(&event).parse().ok()))
-    };
-    let option = |number: NodeNumber| {
-        let value = number.to_string();
-        html! { <option {value} selected={*node == Some(number)}>{ format!("node {number}") }</option> }
+        Callback::from(move |chosen| node.set(chosen))
     };
     html! {
         <div class="terminal-prompt">
-            <select data-testid="terminal-node" aria-label="Which node is asked" {onchange}>
-                <option value="" selected={node.is_none()}>{ "any node" }</option>
-                { for nodes.into_iter().map(option) }
-            </select>
+            <NodeSelect id="terminal-node" label="Which node is asked" none="any node"
+                node={*node} {onchange} />
             <span class="prompt" aria-hidden="true">
                 { if reader.is_some() { "input>" } else { "etcdctl" } }
             </span>
@@ -175,6 +142,52 @@ fn Prompt(props: &PromptProps) -> Html {
                 {onkeydown} autocomplete="off" autocapitalize="off" spellcheck="false"
                 aria-label="Command line" enterkeyhint="send" />
         </div>
+    }
+}
+
+/// A line that is being typed.
+struct Typing<'a> {
+    desk: &'a Desk,
+    line: &'a str,
+    choices: &'a UseStateHandle<Vec<String>>,
+    node: Option<NodeNumber>,
+    /// The command that the line is meant for, if one waits for input.
+    reader: Option<u64>,
+}
+
+impl Typing<'_> {
+    /// What a key makes of the line; none if the key is the browser's own business.
+    fn key(&self, event: &KeyboardEvent, history: &mut History) -> Option<String> {
+        let is_control = event.ctrl_key();
+        match event.key().as_str() {
+            "Enter" => {
+                enter(self.desk, self.line, self.node, self.reader);
+                history.remember(self.line);
+                self.choices.set(Vec::new());
+                Some(String::new())
+            }
+            // On an empty line it goes on to the next field, as everywhere.
+            "Tab" if !self.line.trim().is_empty() && !event.shift_key() => {
+                let (completed, offered) = complete(self.line);
+                self.choices.set(offered);
+                Some(completed)
+            }
+            "ArrowUp" => history.walk(true),
+            "ArrowDown" => history.walk(false),
+            "c" if is_control && !dom::has_selection() => {
+                interrupt_last(self.desk);
+                Some(String::new())
+            }
+            "d" if is_control => self.reader.map(|id| {
+                self.desk.input(id, None);
+                String::new()
+            }),
+            "l" if is_control => {
+                self.desk.dispatch(Msg::ClearRuns);
+                Some(self.line.into())
+            }
+            _ => None,
+        }
     }
 }
 

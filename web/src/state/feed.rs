@@ -1,19 +1,19 @@
 //! The event feed: the newest lines of the trace in plain words.
 //!
-//! Lines that come by the thousand (messages, disk) are kept apart from those that tell the story
-//! (elections, faults, clients, log), so that they cannot push them out. Heartbeats are folded into
+//! Lines that come by the thousand (messages, log, disk) are kept apart from those that tell the story
+//! (elections, faults, clients), so that they cannot push them out. Heartbeats are folded into
 //! one line that counts.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use coracle_core::trace::Event;
-use coracle_worker::protocol::{Frame, MessageKind, Nanos, NodeNumber, Record, What};
+use coracle_core::trace::{Change, Event};
+use coracle_worker::protocol::{Action, Frame, MessageKind, Nanos, NodeNumber, Record, What};
 
 use crate::words::{self, Names};
 
-const STORY_MAX: usize = 700;
-const NOISE_MAX: usize = 300;
+const STORY_MAX: usize = 600;
+const NOISE_MAX: usize = 400;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Topic {
@@ -50,7 +50,7 @@ impl Topic {
     }
 
     fn is_noise(self) -> bool {
-        matches!(self, Topic::Disk | Topic::Message | Topic::Heartbeat)
+        matches!(self, Topic::Log | Topic::Disk | Topic::Message | Topic::Heartbeat)
     }
 
     /// Where a record belongs; none for what is said by another record already.
@@ -61,6 +61,9 @@ impl Topic {
             }
             What::Sent { .. } | What::Lost { .. } => Topic::Message,
             What::Delivered { .. } => return None,
+            What::Acted(Action::Exec { .. } | Action::Input { .. } | Action::Interrupt { .. }) => {
+                Topic::Client
+            }
             What::Acted(_) | What::Failed(_) | What::Violation(_) => Topic::Fault,
             What::Node(event) => match event {
                 Event::Started { .. }
@@ -71,11 +74,11 @@ impl Topic {
                 | Event::Truncated { .. }
                 | Event::Purged { .. }
                 | Event::Committed { .. }
-                | Event::Applied { .. }
                 | Event::SnapshotBuilt { .. }
                 | Event::SnapshotInstalled { .. } => Topic::Log,
-                Event::ReadIndex { .. }
-                | Event::Read { .. }
+                Event::Applied { change, .. } => Topic::of_change(change),
+                Event::ReadIndex { .. } => Topic::Log,
+                Event::Read { .. }
                 | Event::LeaseExpired { .. }
                 | Event::LeaseKeptAlive { .. }
                 | Event::WatchCreated { .. }
@@ -86,6 +89,27 @@ impl Topic {
                 Event::ElectionTimeout { .. } => return None,
             },
         })
+    }
+
+    /// What a client or an operator asked for is told apart from Raft's own entries.
+    fn of_change(change: &Change) -> Topic {
+        match change {
+            Change::Blank
+            | Change::Membership { .. }
+            | Change::LeaseCheckpoint { .. }
+            | Change::MemberAdd { .. }
+            | Change::MemberUpdate { .. }
+            | Change::MemberPublish { .. }
+            | Change::Other => Topic::Log,
+            Change::MemberRemove { .. } | Change::MemberPromote { .. } => Topic::Election,
+            Change::Put { .. }
+            | Change::DeleteRange { .. }
+            | Change::Txn { .. }
+            | Change::Compaction { .. }
+            | Change::LeaseGrant { .. }
+            | Change::LeaseRevoke { .. }
+            | Change::Alarm => Topic::Client,
+        }
     }
 }
 
@@ -110,7 +134,7 @@ pub(crate) struct Filter {
 
 impl Default for Filter {
     fn default() -> Filter {
-        let topics = vec![Topic::Election, Topic::Fault, Topic::Log, Topic::Client];
+        let topics = vec![Topic::Election, Topic::Fault, Topic::Client];
         Filter { topics, node: None }
     }
 }
