@@ -222,8 +222,13 @@ fn a_damaged_log_is_refused_and_a_torn_one_mended() {
     lab.run(1_000);
     let Condition::Stopped(reason) = lab.node(3).condition else { panic!("it runs") };
     assert!(reason.contains("wal-") && reason.contains("offset"), "{reason}");
+    lab.act(Action::LoseDisk(3));
+    lab.run_until(30_000, "a new member takes its place", |lab| {
+        lab.nodes[2].condition == Condition::Up && lab.nodes[2].revision == 6
+    });
+    lab.run(5_000);
     lab.act(Action::FillDisk(2, true));
-    lab.exec("put a 6", Some(1));
+    assert_eq!(lab.exec("put a 6", Some(1)).stdout, "OK\n");
     lab.run(1_000);
     assert!(matches!(lab.node(2).condition, Condition::Stopped(_)));
     lab.act(Action::Heal(true));

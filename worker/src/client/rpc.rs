@@ -159,7 +159,8 @@ impl LabClient {
                 };
                 let refused = error.code == UNAVAILABLE && error.message.contains(REFUSED);
                 let unavailable = error.code == UNAVAILABLE && index + 1 < self.nodes.len();
-                if !refused && !(effect == Reads && unavailable) {
+                let again = refused || (effect == Reads && unavailable);
+                if !again {
                     return Err(error);
                 }
             }
