@@ -143,6 +143,13 @@ impl LabClient {
         LabClient { wire, nodes }
     }
 
+    /// The same client, asking another node first.
+    pub(super) fn beginning_with(&self, index: usize) -> LabClient {
+        let mut nodes = self.nodes.clone();
+        nodes.rotate_left(index % self.nodes.len());
+        LabClient { wire: self.wire.clone(), nodes }
+    }
+
     /// Makes a unary call, on the next node too where that is safe. While no node can be reached it
     /// goes on trying, as gRPC does: the caller's timeout ends it.
     async fn call<A: Message + Default>(
