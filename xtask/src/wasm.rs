@@ -7,7 +7,7 @@
 //! outer one's variables, or it would run the outer compiler.
 
 use std::env;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -72,6 +72,14 @@ fn debian_is_complete() -> bool {
 }
 
 impl Toolchain {
+    /// Where its cargo builds: another compiler's output would push ours out of a shared folder.
+    pub(crate) fn target(self) -> PathBuf {
+        match self {
+            Toolchain::Rustup => paths::target(),
+            Toolchain::Debian => paths::target().join("wasm"),
+        }
+    }
+
     /// `cargo SUBCOMMAND --target wasm32-unknown-unknown`, ready for more arguments.
     pub(crate) fn cargo(self, subcommand: &str) -> Command {
         match self {
@@ -98,8 +106,7 @@ impl Toolchain {
                     .env("RUSTC", DEBIAN_RUSTC)
                     .env("RUSTC_BOOTSTRAP", "1")
                     .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", DEBIAN_LINKER)
-                    // Another compiler's output would push ours out of the shared folder.
-                    .env("CARGO_TARGET_DIR", paths::target().join("wasm"))
+                    .env("CARGO_TARGET_DIR", self.target())
                     .args([subcommand, "-Z", "build-std=std,panic_abort", "--target", TARGET]);
                 command
             }

@@ -1,0 +1,307 @@
+//! The engine as the page sees it: the only file that knows that there is a worker.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use coracle_worker::protocol::{Answer, NodeNumber, Report, Request, Stream};
+use futures_channel::oneshot;
+use js_sys::{Array, WebAssembly};
+use serde::Serialize;
+use serde_wasm_bindgen::Serializer;
+use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::{JsFuture, spawn_local};
+use web_sys::{
+    ErrorEvent, MessageEvent, Response, VisibilityState, Window, Worker, WorkerOptions, WorkerType,
+};
+
+/// Relative to the page, wherever it is hosted.
+const MODULE: &str = "node.wasm";
+const SCRIPT: &str = "worker.js";
+/// `coracle_worker::web::CONDUCTOR`, which exists in a worker only.
+const CONDUCTOR: &str = "conductor";
+
+/// Code, standard output, standard error.
+pub(crate) type Outcome = (i32, String, String);
+
+/// The laboratory's engine. Clones are the same one.
+#[derive(Clone)]
+pub(crate) struct Engine(Rc<Inner>);
+
+struct Inner {
+    on_report: Box<dyn Fn(Report)>,
+    worker: RefCell<Option<Worker>>,
+    /// Requests from before the worker was there.
+    early: RefCell<Vec<Request>>,
+    last_id: Cell<u64>,
+    answers: RefCell<BTreeMap<u64, oneshot::Sender<Result<Answer, String>>>>,
+    commands: RefCell<BTreeMap<u64, Command>>,
+    readiness: RefCell<Readiness>,
+}
+
+/// A command whose output is collected.
+struct Command {
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+    /// It is interrupted after so many lines of output.
+    lines: Option<usize>,
+    ended: oneshot::Sender<Outcome>,
+}
+
+/// Whether the first frame has come, or none will.
+enum Readiness {
+    Awaited(Vec<oneshot::Sender<Result<(), String>>>),
+    Known(Result<(), String>),
+}
+
+impl Engine {
+    /// Loads node.wasm once and starts the conductor's worker; `on_report` gets every report.
+    pub(crate) fn start(on_report: impl Fn(Report) + 'static) -> Engine {
+        let engine = Engine(Rc::new(Inner {
+            on_report: Box::new(on_report),
+            worker: RefCell::new(None),
+            early: RefCell::default(),
+            last_id: Cell::new(0),
+            answers: RefCell::default(),
+            commands: RefCell::default(),
+            readiness: RefCell::new(Readiness::Awaited(Vec::new())),
+        }));
+        let started = engine.clone();
+        spawn_local(async move {
+            if let Err(error) = started.load().await {
+                started.take(Report::Fatal { sentence: cannot_start(&error) });
+            }
+        });
+        engine
+    }
+
+    pub(crate) fn send(&self, request: Request) {
+        let worker = self.0.worker.borrow();
+        match &*worker {
+            Some(worker) => post(worker, &request),
+            None => self.0.early.borrow_mut().push(request),
+        }
+    }
+
+    /// A fresh id for a request.
+    pub(crate) fn next_id(&self) -> u64 {
+        self.0.last_id.set(self.0.last_id.get() + 1);
+        self.0.last_id.get()
+    }
+
+    /// Sends a request and waits for its answer.
+    pub(crate) async fn ask(&self, make: impl FnOnce(u64) -> Request) -> Result<Answer, String> {
+        self.check()?;
+        let id = self.next_id();
+        let (sender, answer) = oneshot::channel();
+        self.0.answers.borrow_mut().insert(id, sender);
+        self.send(make(id));
+        answer.await.unwrap_or_else(|_| Err(self.end()))
+    }
+
+    /// Runs a command to its end, for which paused time moves on, and collects its output: code,
+    /// standard output, standard error.
+    pub(crate) async fn exec(&self, line: &str, node: Option<NodeNumber>) -> (i32, String, String) {
+        let outcome = self.exec_with(line, node, "", None).await;
+        outcome.unwrap_or_else(|reason| (1, String::new(), format!("{reason}\n")))
+    }
+
+    /// The same, with a standard input, and ended by Ctrl-C after so many lines of output.
+    pub(crate) async fn exec_with(
+        &self,
+        line: &str,
+        node: Option<NodeNumber>,
+        input: &str,
+        lines: Option<usize>,
+    ) -> Result<Outcome, String> {
+        self.check()?;
+        let id = self.next_id();
+        let (ended, outcome) = oneshot::channel();
+        let command = Command { stdout: Vec::new(), stderr: Vec::new(), lines, ended };
+        self.0.commands.borrow_mut().insert(id, command);
+        self.send(Request::Exec { id, line: line.to_owned(), node, advance: true });
+        for line in input.lines() {
+            self.send(Request::Input { id, line: Some(line.to_owned()) });
+        }
+        self.send(Request::Input { id, line: None });
+        outcome.await.map_err(|_| self.end())
+    }
+
+    /// Waits until the cluster is on the page, or cannot be.
+    pub(crate) async fn ready(&self) -> Result<(), String> {
+        let known = match &mut *self.0.readiness.borrow_mut() {
+            Readiness::Known(result) => return result.clone(),
+            Readiness::Awaited(waiting) => {
+                let (sender, known) = oneshot::channel();
+                waiting.push(sender);
+                known
+            }
+        };
+        known.await.unwrap_or_else(|_| Err(self.end()))
+    }
+
+    /// Fails when the engine has stopped for good.
+    fn check(&self) -> Result<(), String> {
+        match &*self.0.readiness.borrow() {
+            Readiness::Known(result) => result.clone(),
+            Readiness::Awaited(_) => Ok(()),
+        }
+    }
+
+    /// Why nobody answers any more.
+    fn end(&self) -> String {
+        self.check().err().unwrap_or_else(|| "the engine has stopped".to_owned())
+    }
+
+    async fn load(&self) -> Result<(), JsValue> {
+        let window = web_sys::window().ok_or("there is no window")?;
+        let module = compile(&window).await?;
+        let options = WorkerOptions::new();
+        options.set_type(WorkerType::Module);
+        options.set_name(CONDUCTOR);
+        let worker = Worker::new_with_options(SCRIPT, &options)?;
+        self.listen(&worker);
+        worker.post_message(&module)?;
+        for request in self.0.early.take() {
+            post(&worker, &request);
+        }
+        self.0.worker.replace(Some(worker));
+        self.watch_visibility(&window);
+        Ok(())
+    }
+
+    fn listen(&self, worker: &Worker) {
+        let engine = self.clone();
+        let on_message = Closure::<dyn FnMut(_)>::new(move |event: MessageEvent| {
+            let data = event.data();
+            if let Some(text) = data.as_string() {
+                engine.take(Report::Fatal { sentence: failed(&text) });
+            } else {
+                Array::from(&data).iter().for_each(|value| engine.take(report(value)));
+            }
+        });
+        let engine = self.clone();
+        let on_error = Closure::<dyn FnMut(_)>::new(move |event: ErrorEvent| {
+            engine.take(Report::Fatal { sentence: cannot_start(&event.message().into()) });
+        });
+        worker.set_onmessage(Some(on_message.as_ref().unchecked_ref()));
+        worker.set_onerror(Some(on_error.as_ref().unchecked_ref()));
+        // The page has one engine, as long as it lives.
+        on_message.forget();
+        on_error.forget();
+    }
+
+    /// A hidden tab's timers are throttled: its time stands still instead.
+    fn watch_visibility(&self, window: &Window) {
+        let Some(document) = window.document() else {
+            return;
+        };
+        let engine = self.clone();
+        let watched = document.clone();
+        let tell = move || {
+            let visible = watched.visibility_state() != VisibilityState::Hidden;
+            engine.send(Request::Visible(visible));
+        };
+        if document.visibility_state() == VisibilityState::Hidden {
+            tell();
+        }
+        let on_change = Closure::<dyn FnMut()>::new(tell);
+        let listener = on_change.as_ref().unchecked_ref();
+        // Without it time runs on in a hidden tab, slowly: not worth an error.
+        let _ = document.add_event_listener_with_callback("visibilitychange", listener);
+        on_change.forget();
+    }
+
+    /// Gives a report to whoever waits for it, and to the page.
+    fn take(&self, report: Report) {
+        match &report {
+            Report::Done { id, result } => {
+                if let Some(sender) = self.0.answers.borrow_mut().remove(id) {
+                    let _ = sender.send(result.clone());
+                }
+            }
+            Report::Output { id, stream, data } => {
+                if let Some(command) = self.0.commands.borrow_mut().get_mut(id) {
+                    match stream {
+                        Stream::Stdout => command.stdout.extend_from_slice(data),
+                        Stream::Stderr => command.stderr.extend_from_slice(data),
+                    }
+                    let printed = command.stdout.iter().filter(|byte| **byte == b'\n').count();
+                    if command.lines.is_some_and(|lines| printed >= lines) {
+                        command.lines = None;
+                        self.send(Request::Interrupt { id: *id });
+                    }
+                }
+            }
+            Report::Exit { id, code } => {
+                if let Some(command) = self.0.commands.borrow_mut().remove(id) {
+                    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+                    let outcome = (*code, text(command.stdout), text(command.stderr));
+                    let _ = command.ended.send(outcome);
+                }
+            }
+            Report::Frame(_) => self.know(Ok(())),
+            Report::Fatal { sentence } => {
+                self.know(Err(sentence.clone()));
+                // Nobody will answer: whoever waits is told so.
+                self.0.answers.borrow_mut().clear();
+                self.0.commands.borrow_mut().clear();
+            }
+            Report::Storage { .. } | Report::File { .. } => {}
+        }
+        (self.0.on_report)(report);
+    }
+
+    fn know(&self, result: Result<(), String>) {
+        let before = self.0.readiness.replace(Readiness::Known(result.clone()));
+        if let Readiness::Awaited(waiting) = before {
+            for sender in waiting {
+                let _ = sender.send(result.clone());
+            }
+        }
+    }
+}
+
+fn post(worker: &Worker, request: &Request) {
+    let serializer = Serializer::new().serialize_large_number_types_as_bigints(true);
+    // Our own types turn into JavaScript values without exception.
+    if let Ok(value) = request.serialize(&serializer) {
+        let _ = worker.post_message(&value);
+    }
+}
+
+/// Compiles node.wasm while it comes in; at once where the server calls it something else than
+/// `application/wasm`.
+async fn compile(window: &Window) -> Result<JsValue, JsValue> {
+    let streamed = WebAssembly::compile_streaming(&window.fetch_with_str(MODULE).unchecked_into());
+    if let Ok(module) = JsFuture::from(streamed).await {
+        return Ok(module);
+    }
+    let response: Response = JsFuture::from(window.fetch_with_str(MODULE)).await?.dyn_into()?;
+    if !response.ok() {
+        return Err(format!("there is no {MODULE}").into());
+    }
+    let bytes = JsFuture::from(response.array_buffer()?).await?;
+    JsFuture::from(WebAssembly::compile(&bytes)).await
+}
+
+fn report(value: JsValue) -> Report {
+    serde_wasm_bindgen::from_value(value).unwrap_or_else(|error| Report::Fatal {
+        sentence: format!("Page and engine are of different builds ({error}): reload the page."),
+    })
+}
+
+fn failed(reason: &str) -> String {
+    format!("The laboratory stopped by a fault of its own ({reason}); reload the page.")
+}
+
+fn cannot_start(error: &JsValue) -> String {
+    let reason = match error.dyn_ref::<js_sys::Error>() {
+        Some(error) => String::from(error.to_string()),
+        None => error.as_string().unwrap_or_default(),
+    };
+    format!(
+        "The cluster does not start ({reason}); it takes a browser of 2023 or later, with \
+         WebAssembly and Web Workers of type module."
+    )
+}

@@ -1,0 +1,200 @@
+//! `cargo xtask www`: page and workers, built into `www/dist`, a folder that any web server can
+//! host: relative addresses only, and no special headers.
+//!
+//! cargo compiles two programs for wasm, wasm-bindgen writes the glue that loads each, `wasm-opt`
+//! makes them small, and the static files of `www` go beside them. What is newer than everything
+//! it is made from is kept. `--dev` skips what makes things small and takes its time.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::run::{capture, cargo, run};
+use crate::{browser, paths, setup, site, wasm};
+
+/// The programs: their package, and the name of their files in the site.
+const PROGRAMS: [(&str, &str); 2] = [("coracle-worker", "node"), ("coracle-web", "page")];
+
+/// The folder of `www` that is built.
+const DIST: &str = "dist";
+
+/// What rustc's output uses already, and every browser with module workers and OPFS has.
+const WASM_FEATURES: [&str; 7] = [
+    "--enable-bulk-memory",
+    "--enable-multivalue",
+    "--enable-mutable-globals",
+    "--enable-nontrapping-float-to-int",
+    "--enable-reference-types",
+    "--enable-sign-ext",
+    "--enable-call-indirect-overlong",
+];
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Build in a fraction of the time, three times as large: for work on the page.
+    #[arg(long)]
+    dev: bool,
+    /// Serve the site on this port of 127.0.0.1 until Ctrl-C.
+    #[arg(long, value_name = "PORT", num_args = 0..=1, default_missing_value = "8080")]
+    serve: Option<u16>,
+    /// Run the browser tests on it: those whose names match the pattern, or all.
+    #[arg(long, value_name = "PATTERN", num_args = 0..=1, default_missing_value = "")]
+    test: Option<String>,
+}
+
+pub(crate) fn www(options: &Options) -> Result<()> {
+    let dist = build(options.dev)?;
+    if !options.dev {
+        print_sizes(&dist)?;
+    }
+    println!("    the site is in {}", paths::shown(&dist));
+    if let Some(pattern) = &options.test {
+        browser::test(&dist, Some(pattern.as_str()).filter(|pattern| !pattern.is_empty()))?;
+    }
+    if let Some(port) = options.serve {
+        let address = site::serve(&dist, port)?;
+        println!("\nhttp://{address}/ until Ctrl-C");
+        loop {
+            std::thread::park();
+        }
+    }
+    Ok(())
+}
+
+/// Builds the site, or what of it is older than its sources; returns its folder.
+pub(crate) fn build(dev: bool) -> Result<PathBuf> {
+    let profile = if dev { "web-dev" } else { "web" };
+    let toolchain = wasm::ensure()?;
+    let mut command = toolchain.cargo("build");
+    command.args(["--profile", profile, "--bins"]);
+    for (package, _) in PROGRAMS {
+        command.args(["-p", package]);
+    }
+    run(&mut command)?;
+    let compiled = toolchain.target().join(wasm::TARGET).join(profile);
+    let work = paths::target().join("www").join(profile);
+    let dist = paths::root().join("www").join(DIST);
+    fs::create_dir_all(&work)?;
+    let mut files = static_files()?;
+    for (package, name) in PROGRAMS {
+        let input = compiled.join(format!("{package}.wasm"));
+        let (glue, module) = bind(&input, &work, name)?;
+        let module = if dev { module } else { shrink(&module, &work, name)? };
+        files.push((glue, PathBuf::from(format!("{name}.js"))));
+        files.push((module, PathBuf::from(format!("{name}.wasm"))));
+    }
+    publish(&files, &dist)?;
+    Ok(dist)
+}
+
+/// Writes the glue for a compiled program; returns its path and that of the module it loads.
+fn bind(input: &Path, work: &Path, name: &str) -> Result<(PathBuf, PathBuf)> {
+    let glue = work.join(format!("{name}.js"));
+    let module = work.join(format!("{name}_bg.wasm"));
+    if !is_newer(&module, input)? {
+        let mut command = cargo();
+        command.args(["run", "--quiet", "-p", "coracle-bindgen", "--"]);
+        run(command.arg(input).arg(work).arg(name))?;
+    }
+    Ok((glue, module))
+}
+
+/// The module as small as `wasm-opt` can make it.
+fn shrink(module: &Path, work: &Path, name: &str) -> Result<PathBuf> {
+    let small = work.join(format!("{name}.small.wasm"));
+    if !is_newer(&small, module)? {
+        let program = setup::wasm_opt()?;
+        let mut command = Command::new("node");
+        command.arg(program).args(WASM_FEATURES).args(["-Oz", "--converge"]);
+        run(command.arg(module).arg("-o").arg(&small))?;
+    }
+    Ok(small)
+}
+
+/// Whether `output` exists and was written after `input`.
+fn is_newer(output: &Path, input: &Path) -> Result<bool> {
+    let written = fs::metadata(input)
+        .and_then(|input| input.modified())
+        .with_context(|| format!("{} is missing", input.display()))?;
+    Ok(fs::metadata(output).and_then(|output| output.modified()).is_ok_and(|time| time > written))
+}
+
+/// The files of `www` that are served as they are, each with its place in the site.
+fn static_files() -> Result<Vec<(PathBuf, PathBuf)>> {
+    let www = paths::root().join("www");
+    let places = files_below(&www, Path::new(DIST))?;
+    Ok(places.into_iter().map(|place| (www.join(&place), place)).collect())
+}
+
+/// The paths of all files below `root` but those in its folder `except`.
+fn files_below(root: &Path, except: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    let mut folders = vec![PathBuf::new()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(root.join(&folder))? {
+            let entry = entry?;
+            let place = folder.join(entry.file_name());
+            if entry.file_type()?.is_file() {
+                files.push(place);
+            } else if place != except {
+                folders.push(place);
+            }
+        }
+    }
+    Ok(files)
+}
+
+/// Makes `dist` hold exactly these files. What a server is serving meanwhile stays where it is.
+fn publish(files: &[(PathBuf, PathBuf)], dist: &Path) -> Result<()> {
+    for (from, place) in files {
+        let to = dist.join(place);
+        if let Some(folder) = to.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        fs::copy(from, &to)
+            .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
+    }
+    for place in files_below(dist, Path::new(""))? {
+        if !files.iter().any(|(_, wanted)| *wanted == place) {
+            fs::remove_file(dist.join(place))?;
+        }
+    }
+    Ok(())
+}
+
+/// Prints what a visitor downloads: each file as it is, and as a server that compresses sends it.
+fn print_sizes(dist: &Path) -> Result<()> {
+    println!("\n    {:>9}  {:>9}  file", "raw", "brotli");
+    let mut total = (0, 0);
+    for (name, raw, brotli) in sizes(dist)? {
+        println!("    {raw:>9}  {brotli:>9}  {name}");
+        total = (total.0 + raw, total.1 + brotli);
+    }
+    println!("    {:>9}  {:>9}  in all\n", total.0, total.1);
+    Ok(())
+}
+
+/// Name, bytes, and bytes in brotli of each file of the site.
+pub(crate) fn sizes(dist: &Path) -> Result<Vec<(String, u64, u64)>> {
+    // Node's library compresses, since Node is here for wasm-opt.
+    let script = "
+        const { readFileSync, readdirSync, statSync } = require('fs');
+        const { brotliCompressSync } = require('zlib');
+        process.chdir(process.argv[1]);
+        for (const name of readdirSync('.', { recursive: true }).sort()) {
+            if (!statSync(name).isFile()) continue;
+            const bytes = readFileSync(name);
+            console.log(bytes.length, brotliCompressSync(bytes).length, name);
+        }";
+    let lines = capture(Command::new("node").args(["-e", script]).arg(dist))?;
+    lines
+        .lines()
+        .map(|line| {
+            let parts: Vec<&str> = line.splitn(3, ' ').collect();
+            ensure!(parts.len() == 3, "node printed `{line}`");
+            Ok((parts[2].to_owned(), parts[0].parse()?, parts[1].parse()?))
+        })
+        .collect()
+}
