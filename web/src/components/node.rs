@@ -136,7 +136,8 @@ fn pips(face: &Face, radius: f64) -> Html {
     let pip = |(index, voter): (usize, &NodeNumber)| {
         let class = classes!("pip", face.votes.contains(voter).then_some("is-given"));
         let cx = (first + gap * index as f64).to_string();
-        html! { <circle {class} {cx} cy={(-radius * 0.66).to_string()} r={(gap * 0.32).to_string()} /> }
+        let (cy, r) = ((-radius * 0.66).to_string(), (gap * 0.32).to_string());
+        html! { <circle {class} {cx} {cy} {r} /> }
     };
     html! { <g class="pips">{ for face.voters.iter().enumerate().map(pip) }</g> }
 }
@@ -153,7 +154,7 @@ fn badge(condition: &Condition, radius: f64) -> Html {
     let place = format!("translate({} {})", radius * 0.78, -radius * 0.78);
     html! {
         <g class="node-badge" transform={place}>
-            <circle r="11" /><path d={sign} transform="scale(5.500)" />
+            <circle r="11" /><path d={sign} transform="scale(5.5)" />
         </g>
     }
 }
