@@ -131,7 +131,7 @@ fn pips(face: &Face, radius: f64) -> Html {
     if !is_counting || face.votes.is_empty() || face.condition != Condition::Up {
         return html! {};
     }
-    let gap = (radius * 0.3).min(11.0);
+    let gap = (radius * 1.25 / face.voters.len().max(4) as f64).min(11.0);
     let first = -gap * (face.voters.len() as f64 - 1.0) / 2.0;
     let pip = |(index, voter): (usize, &NodeNumber)| {
         let class = classes!("pip", face.votes.contains(voter).then_some("is-given"));
