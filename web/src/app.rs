@@ -11,7 +11,7 @@ use crate::components::header::Header;
 use crate::components::help::Help;
 use crate::components::inspector::Inspector;
 use crate::components::stage::Stage;
-use crate::components::tabs::Tabs;
+use crate::components::tabs::tabs;
 use crate::components::terminal::Terminal;
 use crate::components::time_bar::TimeBar;
 use crate::hooks::{Desk, use_desk, use_slice};
@@ -59,11 +59,13 @@ fn Page() -> Html {
         class.extend((side == of).then_some("is-side"));
         html! { <section {class} aria-label={of.name()}>{content}</section> }
     };
-    let skip = Callback::from(move |event: MouseEvent| {
-        event.prevent_default();
-        desk.dispatch(Msg::Tab(Tab::Terminal));
-        dom::after(30, || dom::focus("terminal-input"));
-    });
+    let skip = {
+        let desk = desk.clone();
+        Callback::from(move |event: MouseEvent| {
+            event.prevent_default();
+            desk.key("t");
+        })
+    };
     html! {
         <div class="page">
             <a class="skip" href="#terminal-input" onclick={skip}>{ "Skip to the terminal" }</a>
@@ -75,7 +77,7 @@ fn Page() -> Html {
                     <Experiment />
                 </div>
                 <Stage />
-                <Tabs />
+                { tabs(&desk, tab, side) }
                 { panel(Tab::Inspect, html! { <Inspector /> }) }
                 { panel(Tab::Client, html! { <ClientPanel /> }) }
                 { panel(Tab::Faults, html! { <Faults /> }) }

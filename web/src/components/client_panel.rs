@@ -4,7 +4,8 @@ use coracle_worker::protocol::NodeNumber;
 use yew::prelude::*;
 
 use super::forms::{Form, Operation};
-use super::node_select::NodeSelect;
+use super::node_select::{Choice, node_select};
+use crate::hooks::use_slice;
 
 #[component]
 pub(crate) fn ClientPanel() -> Html {
@@ -25,6 +26,15 @@ pub(crate) fn ClientPanel() -> Html {
         let node = node.clone();
         Callback::from(move |chosen| node.set(chosen))
     };
+    let nodes = use_slice((), |state, ()| state.ring());
+    let select = node_select(Choice {
+        id: "client-node",
+        label: "Which node is asked",
+        none: "any node",
+        nodes: &nodes,
+        node: *node,
+        onchange,
+    });
     // All forms stay in the page, so that what was typed and printed stays too.
     let form = |of: Operation| {
         html! {
@@ -40,8 +50,7 @@ pub(crate) fn ClientPanel() -> Html {
             </div>
             <label class="field">
                 <span>{ "Ask" }</span>
-                <NodeSelect id="client-node" label="Which node is asked" none="any node"
-                    node={*node} {onchange} />
+                { select }
             </label>
             { for Operation::ALL.into_iter().map(form) }
         </div>

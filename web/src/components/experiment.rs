@@ -4,7 +4,7 @@ use coracle_worker::protocol::{MAX_NODES, StorageKind};
 use yew::platform::spawn_local;
 use yew::prelude::*;
 
-use super::icon::{Icon, IconView};
+use super::icon::{Icon, icon};
 use crate::dom;
 use crate::hooks::{Desk, seed_of, use_desk, use_slice};
 
@@ -73,8 +73,8 @@ pub(crate) fn Experiment() -> Html {
                         { option("memory".into(), in_memory) }
                     </select>
                 </label>
-                <Beginnings {same} {fresh} />
-                <Files />
+                { beginnings(same, fresh) }
+                { files(&desk) }
             </div>
         </details>
     }
@@ -84,24 +84,17 @@ fn storage_of(value: &str) -> Option<StorageKind> {
     Some(if value == "memory" { StorageKind::Memory } else { StorageKind::Browser })
 }
 
-#[derive(Properties, PartialEq)]
-struct BeginningsProps {
-    same: Callback<MouseEvent>,
-    fresh: Callback<MouseEvent>,
-}
-
 /// The two ways to begin again.
-#[component]
-fn Beginnings(props: &BeginningsProps) -> Html {
+fn beginnings(same: Callback<MouseEvent>, fresh: Callback<MouseEvent>) -> Html {
     html! {
         <>
-            <button data-testid="restart-same" onclick={&props.same}
+            <button data-testid="restart-same" onclick={same}
                 title="Begin again: the same seed, the same story">
-                <IconView icon={Icon::Again} />{ "Begin again" }
+                { icon(Icon::Again) }{ "Begin again" }
             </button>
-            <button data-testid="restart-new" onclick={&props.fresh}
+            <button data-testid="restart-new" onclick={fresh}
                 title="Begin again with other dice">
-                <IconView icon={Icon::Dice} />{ "New seed" }
+                { icon(Icon::Dice) }{ "New seed" }
             </button>
         </>
     }
@@ -112,13 +105,12 @@ fn option(value: String, selected: bool) -> Html {
 }
 
 /// Saving and loading an experiment.
-#[component]
-fn Files() -> Html {
-    let desk = use_desk();
+fn files(desk: &Desk) -> Html {
     let save = {
         let desk = desk.clone();
         Callback::from(move |_| desk.save())
     };
+    let desk = desk.clone();
     let load = Callback::from(move |event: Event| {
         let desk = desk.clone();
         spawn_local(async move {
@@ -131,10 +123,10 @@ fn Files() -> Html {
     html! {
         <>
             <button data-testid="save" onclick={save} title="Save the experiment to a file">
-                <IconView icon={Icon::Save} />{ "Save" }
+                { icon(Icon::Save) }{ "Save" }
             </button>
             <label class="button" title="Load an experiment from a file">
-                <IconView icon={Icon::Open} />{ "Load" }
+                { icon(Icon::Open) }{ "Load" }
                 <input class="hidden" type="file" accept=".json,application/json"
                     data-testid="load" onchange={load} />
             </label>

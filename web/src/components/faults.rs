@@ -1,29 +1,30 @@
 //! The network as a whole: how it behaves, presets, growth of the cluster, and healing.
 
-use coracle_worker::protocol::{Action, MAX_NODES, NetworkChange};
+use coracle_worker::protocol::{Action, MAX_NODES, Network, NetworkChange};
 use yew::prelude::*;
 
-use super::icon::{Icon, IconView};
+use super::icon::{Icon, icon};
 use super::slider::Slider;
-use crate::hooks::{use_desk, use_slice};
+use crate::hooks::{Desk, use_desk, use_slice};
 use crate::state::presets::Preset;
 
 #[component]
 pub(crate) fn Faults() -> Html {
+    let desk = use_desk();
+    let (count, playing, network) = use_slice((), |state, ()| {
+        let playing = state.playing.as_ref().map(|playing| playing.preset);
+        (state.ring().len(), playing, state.lab.network)
+    });
     html! {
         <div class="inspect">
-            <Members />
-            <Presets />
-            <Sliders />
+            { members(&desk, count >= usize::from(MAX_NODES)) }
+            { presets(&desk, playing) }
+            { sliders(&desk, network) }
         </div>
     }
 }
 
-#[component]
-fn Members() -> Html {
-    let desk = use_desk();
-    let count = use_slice((), |state, ()| state.ring().len());
-    let is_full = count >= usize::from(MAX_NODES);
+fn members(desk: &Desk, is_full: bool) -> Html {
     let act = |action: Action| {
         let desk = desk.clone();
         Callback::from(move |_| desk.act(action.clone()))
@@ -32,24 +33,21 @@ fn Members() -> Html {
         <div class="actions">
             <button class="primary" data-testid="heal" onclick={act(Action::Heal(true))}
                 title="Mends links and disks, resumes and restarts nodes (h)">
-                <IconView icon={Icon::Heal} />{ "Heal everything" }
+                { icon(Icon::Heal) }{ "Heal everything" }
             </button>
             <button data-testid="add-node" disabled={is_full} onclick={act(Action::AddNode(true))}
                 title="It joins as a learner and is then given a vote (n)">
-                <IconView icon={Icon::Plus} />{ "Add a node" }
+                { icon(Icon::Plus) }{ "Add a node" }
             </button>
             <button data-testid="add-learner" disabled={is_full}
                 onclick={act(Action::AddLearner(true))} title="It stays without a vote">
-                <IconView icon={Icon::Plus} />{ "Add a learner" }
+                { icon(Icon::Plus) }{ "Add a learner" }
             </button>
         </div>
     }
 }
 
-#[component]
-fn Presets() -> Html {
-    let desk = use_desk();
-    let playing = use_slice((), |state, ()| state.playing.as_ref().map(|playing| playing.preset));
+fn presets(desk: &Desk, playing: Option<Preset>) -> Html {
     let button = |preset: Preset| {
         let (desk, is_playing) = (desk.clone(), playing == Some(preset));
         let next = (!is_playing).then_some(preset);
@@ -59,7 +57,7 @@ fn Presets() -> Html {
                 <button data-testid={format!("preset-{}", preset.id())} {onclick}
                     class={classes!(is_playing.then_some("is-chosen"))}
                     aria-pressed={is_playing.to_string()}>
-                    <IconView icon={if is_playing { Icon::Pause } else { Icon::Play }} />
+                    { icon(if is_playing { Icon::Pause } else { Icon::Play }) }
                     { if is_playing { "Stop" } else { preset.name() } }
                 </button>
                 <span class="faint">{ preset.about() }</span>
@@ -74,10 +72,7 @@ fn Presets() -> Html {
     }
 }
 
-#[component]
-fn Sliders() -> Html {
-    let desk = use_desk();
-    let network = use_slice((), |state, ()| state.lab.network);
+fn sliders(desk: &Desk, network: Network) -> Html {
     let change = |make: fn(f64) -> NetworkChange| {
         let desk = desk.clone();
         Callback::from(move |value| desk.act(Action::Network(make(value))))

@@ -3,9 +3,10 @@
 
 use std::rc::Rc;
 
+use coracle_worker::protocol::NodeNumber;
 use yew::prelude::*;
 
-use super::node_select::NodeSelect;
+use super::node_select::{Choice, node_select};
 use crate::hooks::use_slice;
 use crate::state::feed::{Filter, Line, Topic};
 use crate::{dom, paint};
@@ -17,6 +18,7 @@ const SHOWN_MAX: usize = 250;
 #[component]
 pub(crate) fn FeedPanel() -> Html {
     let filter = use_state(Filter::default);
+    let nodes = use_slice((), |state, ()| state.ring());
     let is_reading = use_state_eq(|| false);
     let onscroll = {
         let is_reading = is_reading.clone();
@@ -33,7 +35,7 @@ pub(crate) fn FeedPanel() -> Html {
     });
     html! {
         <div class="feed">
-            <Filters filter={filter.clone()} />
+            { filters(&filter, &nodes) }
             <div id={LIST} class="feed-lines" data-testid="feed" tabindex="0" role="log"
                 aria-live="off" aria-label="Events" {onscroll}>
                 <Lines filter={(*filter).clone()} is_reading={*is_reading} />
@@ -110,14 +112,7 @@ fn LineView(props: &LineProps) -> Html {
     }
 }
 
-#[derive(Properties, PartialEq)]
-struct FilterProps {
-    filter: UseStateHandle<Filter>,
-}
-
-#[component]
-fn Filters(props: &FilterProps) -> Html {
-    let filter = &props.filter;
+fn filters(filter: &UseStateHandle<Filter>, nodes: &[NodeNumber]) -> Html {
     let topic = |topic: Topic| {
         let is_shown = filter.topics.contains(&topic);
         let filter = filter.clone();
@@ -141,10 +136,17 @@ fn Filters(props: &FilterProps) -> Html {
         let filter = filter.clone();
         Callback::from(move |node| filter.set(Filter { node, ..(*filter).clone() }))
     };
+    let select = node_select(Choice {
+        id: "feed-node",
+        label: "Of which node",
+        none: "all nodes",
+        nodes,
+        node: filter.node,
+        onchange,
+    });
     html! {
         <div class="feed-filter">
-            <NodeSelect id="feed-node" label="Of which node" none="all nodes" node={filter.node}
-                {onchange} />
+            { select }
             { for Topic::ALL.into_iter().map(topic) }
         </div>
     }

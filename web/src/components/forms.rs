@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use coracle_worker::protocol::NodeNumber;
 use yew::prelude::*;
 
-use super::output::Output;
+use super::output::output;
 use crate::dom;
 use crate::hooks::{use_desk, use_slice};
 use crate::state::command::{Line, quote_always};
@@ -260,7 +260,7 @@ pub(crate) fn Form(props: &Props) -> Html {
             if let Some(run) = run {
                 <pre class="output" data-testid={format!("{id}-output")}
                     data-state={if is_running { "running" } else { "ended" }}
-                    data-code={run.code.map(|code| code.to_string())}><Output {run} /></pre>
+                    data-code={run.code.map(|code| code.to_string())}>{ output(&run) }</pre>
             }
         </form>
     }

@@ -3,15 +3,20 @@
 use coracle_worker::protocol::StorageKind;
 use yew::prelude::*;
 
-use super::icon::{Icon, IconView};
+use super::icon::{Icon, icon};
 use crate::dom;
-use crate::hooks::{use_desk, use_slice};
-use crate::state::{Msg, Theme};
+use crate::hooks::{Desk, use_desk, use_slice};
+use crate::state::{Msg, StorageNote, Theme};
 
 #[component]
 pub(crate) fn Header() -> Html {
     let desk = use_desk();
-    let help = Callback::from(move |_| desk.dispatch(Msg::Help(true)));
+    let (note, theme) = use_slice((), |state, ()| (state.storage.clone(), state.theme));
+    use_effect_with(theme, |theme| dom::apply_theme(*theme));
+    let help = {
+        let desk = desk.clone();
+        Callback::from(move |_| desk.dispatch(Msg::Help(true)))
+    };
     html! {
         <header class="header">
             <svg class="logo" viewBox="0 0 32 32" aria-hidden="true">
@@ -21,8 +26,8 @@ pub(crate) fn Header() -> Html {
             </svg>
             <h1>{ "Coracle" }</h1>
             <p class="tagline">{ "a real etcd cluster, in this tab, to be broken" }</p>
-            <StorageChip />
-            <ThemeButton />
+            { storage_chip(note) }
+            { theme_button(&desk, theme) }
             <button class="quiet" data-testid="help-button" onclick={help} title="Keys (?)"
                 aria-label="List of keys">{ "?" }</button>
         </header>
@@ -30,9 +35,7 @@ pub(crate) fn Header() -> Html {
 }
 
 /// What the disks are, in a word; the sentence is its title.
-#[component]
-fn StorageChip() -> Html {
-    let note = use_slice((), |state, ()| state.storage.clone());
+fn storage_chip(note: Option<StorageNote>) -> Html {
     let Some(note) = note else { return html! {} };
     let (id, text) = match note.kind {
         StorageKind::Browser => ("browser", "Disks: browser"),
@@ -46,20 +49,17 @@ fn StorageChip() -> Html {
     }
 }
 
-#[component]
-fn ThemeButton() -> Html {
-    let desk = use_desk();
-    let theme = use_slice((), |state, ()| state.theme);
-    use_effect_with(theme, |theme| dom::apply_theme(*theme));
-    let (next, icon, label) = match theme {
+fn theme_button(desk: &Desk, theme: Theme) -> Html {
+    let (next, sign, label) = match theme {
         Theme::Auto => (Theme::Light, Icon::Auto, "Theme: as the system"),
         Theme::Light => (Theme::Dark, Icon::Sun, "Theme: light"),
         Theme::Dark => (Theme::Auto, Icon::Moon, "Theme: dark"),
     };
+    let desk = desk.clone();
     let onclick = Callback::from(move |_| desk.dispatch(Msg::Theme(next)));
     html! {
         <button class="quiet" data-testid="theme" {onclick} title={label} aria-label={label}>
-            <IconView {icon} />
+            { icon(sign) }
         </button>
     }
 }

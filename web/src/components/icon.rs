@@ -48,16 +48,9 @@ impl Icon {
     }
 }
 
-#[derive(Properties, PartialEq)]
-pub(crate) struct Props {
-    pub(crate) icon: Icon,
-}
-
-#[component]
-pub(crate) fn IconView(props: &Props) -> Html {
+/// The icon as it is drawn.
+pub(crate) fn icon(icon: Icon) -> Html {
     html! {
-        <svg class="icon" viewBox="0 0 24 24" aria-hidden="true">
-            <path d={props.icon.path()} />
-        </svg>
+        <svg class="icon" viewBox="0 0 24 24" aria-hidden="true"><path d={icon.path()} /></svg>
     }
 }

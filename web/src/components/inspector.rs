@@ -1,30 +1,29 @@
 //! The panel about whatever is selected.
 
+use coracle_worker::protocol::NodeNumber;
 use yew::prelude::*;
 
 use super::link_panel::LinkPanel;
 use super::message_panel::MessagePanel;
 use super::node_panel::NodePanel;
-use crate::hooks::{use_desk, use_slice};
+use crate::hooks::{Desk, use_desk, use_slice};
 use crate::state::Selection;
 
 #[component]
 pub(crate) fn Inspector() -> Html {
-    let selection = use_slice((), |state, ()| state.selection.clone());
+    let desk = use_desk();
+    let (selection, nodes) = use_slice((), |state, ()| (state.selection.clone(), state.ring()));
     match selection {
         Some(Selection::Node(node)) => html! { <NodePanel {node} /> },
         Some(Selection::Link(a, b)) => html! { <LinkPanel {a} {b} /> },
         Some(Selection::Message(flight)) => html! { <MessagePanel {flight} /> },
-        None => html! { <Overview /> },
+        None => overview(&desk, &nodes),
     }
 }
 
 /// What there is to do, and who is there.
-#[component]
-fn Overview() -> Html {
-    let desk = use_desk();
-    let nodes = use_slice((), |state, ()| state.ring());
-    let button = |node: &u8| {
+fn overview(desk: &Desk, nodes: &[NodeNumber]) -> Html {
+    let button = |node: &NodeNumber| {
         let (desk, node) = (desk.clone(), *node);
         let onclick = Callback::from(move |_| desk.select(Some(Selection::Node(node))));
         html! { <button {onclick}>{ format!("Node {node}") }</button> }

@@ -7,21 +7,13 @@ use crate::hooks::{use_desk, use_slice};
 use crate::state::Msg;
 use crate::{dom, shapes, words};
 
-#[derive(Properties, PartialEq)]
-pub(crate) struct GlyphProps {
-    pub(crate) kind: MessageKind,
-    #[prop_or_default]
-    pub(crate) answer: bool,
-}
-
-/// The shape of a kind of message, as the canvas draws it.
-#[component]
-pub(crate) fn Glyph(props: &GlyphProps) -> Html {
-    let color = format!("var({})", shapes::color(props.kind));
-    let fill = if props.answer { "none".into() } else { color.clone() };
+/// The shape of a kind of message, as the canvas draws it: full, or hollow for an answer.
+pub(crate) fn glyph(kind: MessageKind, answer: bool) -> Html {
+    let color = format!("var({})", shapes::color(kind));
+    let fill = if answer { "none".into() } else { color.clone() };
     html! {
         <svg class="glyph" viewBox="-2 -2 4 4" aria-hidden="true">
-            <path d={shapes::message(props.kind)} {fill} stroke={color} stroke-width=".3" />
+            <path d={shapes::message(kind)} {fill} stroke={color} stroke-width=".3" />
         </svg>
     }
 }
@@ -34,7 +26,7 @@ pub(crate) fn Legend() -> Html {
         Callback::from(move |event: Event| desk.dispatch(Msg::Heartbeats(dom::is_checked(&event))));
     let entry = |kind: MessageKind| {
         let (name, about) = words::kind(kind);
-        html! { <li title={about}><Glyph {kind} />{ name }</li> }
+        html! { <li title={about}>{ glyph(kind, false) }{ name }</li> }
     };
     html! {
         <div class="legend">
@@ -47,9 +39,10 @@ pub(crate) fn Legend() -> Html {
                 <div class="legend-text">
                     <ul class="legend-kinds">{ for shapes::KINDS.into_iter().map(entry) }</ul>
                     <p class="faint">
-                        { "Full: a request. Hollow: the answer. A cross: lost. A node's colour is its \
-                           term; the arc around it fills until it stands for election. Messages that \
-                           would be too fast to see are shown a little longer than they travel." }
+                        { "Full: a request. Hollow: the answer. A cross: lost. A node's colour is \
+                           its term; the arc around it fills until it stands for election. \
+                           Messages that would be too fast to see are shown a little longer than \
+                           they travel." }
                     </p>
                 </div>
             </details>

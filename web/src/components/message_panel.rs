@@ -3,7 +3,7 @@
 use coracle_worker::protocol::{Action, Flight, MILLISECOND};
 use yew::prelude::*;
 
-use super::legend::Glyph;
+use super::legend::glyph;
 use crate::hooks::{use_desk, use_slice};
 use crate::words;
 
@@ -38,7 +38,7 @@ pub(crate) fn MessagePanel(props: &Props) -> Html {
     html! {
         <div class="inspect" data-testid="message-panel" data-id={id.to_string()}>
             <h2>
-                <Glyph kind={message.kind} answer={message.answer} />{ words::message(message) }
+                { glyph(message.kind, message.answer) }{ words::message(message) }
             </h2>
             <p>{ about }</p>
             <p>{ format!("From {} to {}", words::node(from), words::node(to)) }

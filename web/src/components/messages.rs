@@ -4,7 +4,7 @@
 use coracle_worker::protocol::{Flight, Speed};
 use yew::prelude::*;
 
-use super::legend::Glyph;
+use super::legend::glyph;
 use crate::hooks::{use_desk, use_slice};
 use crate::state::Selection;
 use crate::{shapes, words};
@@ -42,7 +42,7 @@ pub(crate) fn Messages() -> Html {
                 data-kind={shapes::kind_id(message.kind)} data-answer={message.answer.to_string()}
                 data-from={from.to_string()} data-to={to.to_string()} {onclick}
                 aria-label={format!("{name} from {} to {}", words::node(*from), words::node(*to))}>
-                <Glyph kind={message.kind} answer={message.answer} />
+                { glyph(message.kind, message.answer) }
                 { short(*from) }{ "→" }{ short(*to) }
             </button>
         }

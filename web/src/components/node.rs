@@ -21,6 +21,7 @@ pub(crate) struct Props {
     pub(crate) at: Point,
     pub(crate) radius: f64,
     pub(crate) is_dense: bool,
+    pub(crate) is_crowded: bool,
 }
 
 /// What is shown of a node: all but the timer, which changes at every frame.
@@ -74,7 +75,7 @@ fn face(state: &State, node: &NodeNumber) -> Face {
 #[component]
 pub(crate) fn NodeShape(props: &Props) -> Html {
     let desk = use_desk();
-    let Props { node, at, radius, is_dense } = *props;
+    let Props { node, at, radius, .. } = *props;
     let face = use_slice(node, face);
     let role = words::role(face.role);
     let condition = words::condition(&face.condition);
@@ -119,7 +120,7 @@ pub(crate) fn NodeShape(props: &Props) -> Html {
             </text>
             { pips(&face, radius) }
             { badge(&face.condition, radius) }
-            { labels(&face, role, condition, radius, is_dense) }
+            { labels(&face, props) }
         </g>
     }
 }
@@ -159,23 +160,28 @@ fn badge(condition: &Condition, radius: f64) -> Html {
     }
 }
 
-fn labels(face: &Face, role: &str, condition: &str, radius: f64, is_dense: bool) -> Html {
-    let is_up = face.condition == Condition::Up;
-    let name = if is_up { role } else { condition };
-    let facts = match (is_dense, face.applied == face.commit) {
+fn labels(face: &Face, props: &Props) -> Html {
+    let name = match &face.condition {
+        Condition::Up => words::role(face.role),
+        condition => words::condition(condition),
+    };
+    let facts = match (props.is_dense, face.applied == face.commit) {
         (true, _) => format!("rev {}", face.revision),
         (false, true) => format!("commit {} · rev {}", face.commit, face.revision),
         (false, false) => {
             format!("commit {} · applied {} · rev {}", face.commit, face.applied, face.revision)
         }
     };
-    let y = radius + 24.0;
+    let y = props.radius + 24.0;
+    let below = if props.is_crowded { 13.0 } else { 27.0 };
     html! {
         <>
             <text class="node-role" y={y.to_string()}>{ name }</text>
-            <text class="node-facts" y={(y + 14.0).to_string()}>{ facts }</text>
+            if !props.is_crowded {
+                <text class="node-facts" y={(y + 14.0).to_string()}>{ facts }</text>
+            }
             if !face.troubles.is_empty() {
-                <text class="node-troubles" y={(y + 27.0).to_string()}>{ &face.troubles }</text>
+                <text class="node-troubles" y={(y + below).to_string()}>{ &face.troubles }</text>
             }
         </>
     }

@@ -15,6 +15,8 @@ pub(crate) struct Props {
 
 #[component]
 pub(crate) fn NodePanel(props: &Props) -> Html {
+    let desk = use_desk();
+    let nodes = use_slice((), |state, ()| state.ring());
     let view = use_slice(props.node, |state, node| {
         // The timer is drawn as an arc, at every frame: here it would only flicker.
         state.node(*node).map(|view| NodeView { election: None, ..view.clone() })
@@ -45,17 +47,12 @@ pub(crate) fn NodePanel(props: &Props) -> Html {
                 </span>
             </h2>
             <p>{ condition }</p>
-            <Actions view={view.clone()} />
-            <Facts view={view.clone()} />
-            <DiskAndClock view={view.clone()} />
-            <Links {view} />
+            { actions(&desk, &view) }
+            { facts(&view) }
+            { disk_and_clock(&desk, &view) }
+            { links(&desk, view.id, &nodes) }
         </div>
     }
-}
-
-#[derive(Properties, PartialEq)]
-struct ViewProps {
-    view: NodeView,
 }
 
 /// A button for an action: its hook for tests, what it is called, and what that means.
@@ -69,14 +66,11 @@ fn button(
     html! { <button data-testid={format!("action-{id}")} {title} {onclick}>{ label }</button> }
 }
 
-#[component]
-fn Actions(props: &ViewProps) -> Html {
-    let desk = use_desk();
-    let view = &props.view;
+fn actions(desk: &Desk, view: &NodeView) -> Html {
     let node = view.id;
     let is_down = matches!(view.condition, Condition::Down | Condition::Stopped(_));
     let is_paused = view.condition == Condition::Paused;
-    let one = |words, action| button(&desk, words, action);
+    let one = |words, action| button(desk, words, action);
     html! {
         <div class="actions">
             if is_down {
@@ -107,12 +101,9 @@ fn Actions(props: &ViewProps) -> Html {
     }
 }
 
-#[component]
-fn DiskAndClock(props: &ViewProps) -> Html {
-    let desk = use_desk();
-    let view = &props.view;
+fn disk_and_clock(desk: &Desk, view: &NodeView) -> Html {
     let node = view.id;
-    let one = |words, action| button(&desk, words, action);
+    let one = |words, action| button(desk, words, action);
     let fill = if view.disk_full { "Make room on the disk" } else { "Fill the disk" };
     html! {
         <>
@@ -146,9 +137,7 @@ fn DiskAndClock(props: &ViewProps) -> Html {
     }
 }
 
-#[component]
-fn Facts(props: &ViewProps) -> Html {
-    let view = &props.view;
+fn facts(view: &NodeView) -> Html {
     let row =
         |name: &'static str, value: String| html! { <><dt>{ name }</dt><dd>{ value }</dd></> };
     let nobody = || "nobody".to_string();
@@ -173,13 +162,8 @@ fn Facts(props: &ViewProps) -> Html {
 }
 
 /// The way to its links for those without a pointer.
-#[component]
-fn Links(props: &ViewProps) -> Html {
-    let desk = use_desk();
-    let node = props.view.id;
-    let others = use_slice(node, |state, node| {
-        state.ring().into_iter().filter(|other| other != node).collect::<Vec<_>>()
-    });
+fn links(desk: &Desk, node: NodeNumber, nodes: &[NodeNumber]) -> Html {
+    let others = nodes.iter().filter(|other| **other != node);
     let link = |other: &NodeNumber| {
         let (desk, a, b) = (desk.clone(), node.min(*other), node.max(*other));
         let onclick = Callback::from(move |_| desk.select(Some(Selection::Link(a, b))));
@@ -188,7 +172,7 @@ fn Links(props: &ViewProps) -> Html {
     html! {
         <>
             <h3>{ "Its links" }</h3>
-            <div class="actions">{ for others.iter().map(link) }</div>
+            <div class="actions">{ for others.map(link) }</div>
         </>
     }
 }

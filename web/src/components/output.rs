@@ -1,19 +1,10 @@
 //! What a command printed, with its exit code.
 
-use std::rc::Rc;
-
 use yew::prelude::*;
 
 use crate::state::runs::{Run, Source};
 
-#[derive(Properties, PartialEq)]
-pub(crate) struct Props {
-    pub(crate) run: Rc<Run>,
-}
-
-#[component]
-pub(crate) fn Output(props: &Props) -> Html {
-    let run = &props.run;
+pub(crate) fn output(run: &Run) -> Html {
     let piece = |(source, data): &(Source, Vec<u8>)| {
         let class = match source {
             Source::Stdout => "out",

@@ -172,8 +172,9 @@ fn Ring() -> Html {
     });
     let shapes = nodes.iter().filter_map(|node| {
         let at = ring.place(*node)?;
-        let (radius, is_dense) = (ring.radius, ring.is_dense);
-        Some(html! { <NodeShape key={*node} node={*node} {at} {radius} {is_dense} /> })
+        let Geometry { radius, is_dense, is_crowded, .. } = ring;
+        let node = *node;
+        Some(html! { <NodeShape key={node} {node} {at} {radius} {is_dense} {is_crowded} /> })
     });
     let client = ring.place(CLIENT).unwrap_or_default();
     html! {

@@ -2,13 +2,10 @@
 
 use yew::prelude::*;
 
-use crate::hooks::{use_desk, use_slice};
+use crate::hooks::Desk;
 use crate::state::{Msg, Tab};
 
-#[component]
-pub(crate) fn Tabs() -> Html {
-    let desk = use_desk();
-    let (tab, side) = use_slice((), |state, ()| (state.tab, state.side));
+pub(crate) fn tabs(desk: &Desk, tab: Tab, side: Tab) -> Html {
     let button = |of: Tab| {
         let desk = desk.clone();
         let onclick = Callback::from(move |_| desk.dispatch(Msg::Tab(of)));

@@ -8,8 +8,8 @@ use std::rc::Rc;
 use coracle_worker::protocol::NodeNumber;
 use yew::prelude::*;
 
-use super::node_select::NodeSelect;
-use super::output::Output;
+use super::node_select::{Choice, node_select};
+use super::output::output;
 use crate::dom;
 use crate::hooks::{Desk, use_desk, use_slice};
 use crate::state::Msg;
@@ -91,7 +91,7 @@ fn RunView(props: &RunProps) -> Html {
                         title="Ctrl-C">{ "stop" }</button>
                 }
             </div>
-            <pre><Output run={run.clone()} /></pre>
+            <pre>{ output(run) }</pre>
         </div>
     }
 }
@@ -133,10 +133,18 @@ fn Prompt(props: &PromptProps) -> Html {
         let node = node.clone();
         Callback::from(move |chosen| node.set(chosen))
     };
+    let nodes = use_slice((), |state, ()| state.ring());
+    let select = node_select(Choice {
+        id: "terminal-node",
+        label: "Which node is asked",
+        none: "any node",
+        nodes: &nodes,
+        node: *node,
+        onchange,
+    });
     html! {
         <div class="terminal-prompt">
-            <NodeSelect id="terminal-node" label="Which node is asked" none="any node"
-                node={*node} {onchange} />
+            { select }
             <span class="prompt" aria-hidden="true">
                 { if reader.is_some() { "input>" } else { "etcdctl" } }
             </span>

@@ -3,7 +3,7 @@
 use coracle_worker::protocol::{Speed, Step};
 use yew::prelude::*;
 
-use super::icon::{Icon, IconView};
+use super::icon::{Icon, icon};
 use crate::hooks::{use_desk, use_slice};
 use crate::paint::CLOCK;
 use crate::state::speed::SPEEDS;
@@ -13,7 +13,7 @@ pub(crate) fn TimeBar() -> Html {
     let desk = use_desk();
     let (speed, resume) = use_slice((), |state, ()| (state.speed, state.resume));
     let is_paused = speed == Speed::Paused;
-    let (icon, label) = match is_paused {
+    let (sign, label) = match is_paused {
         true => (Icon::Play, "Go on (Space)"),
         false => (Icon::Pause, "Pause (Space)"),
     };
@@ -40,12 +40,12 @@ pub(crate) fn TimeBar() -> Html {
         <div class={classes!("time", is_paused.then_some("is-paused"))} role="group"
             aria-label="Time">
             <button class="primary" data-testid="pause" data-paused={is_paused.to_string()}
-                onclick={toggle} title={label} aria-label={label}><IconView {icon} /></button>
+                onclick={toggle} title={label} aria-label={label}>{ icon(sign) }</button>
             <button data-testid="step-event" onclick={step(Step::Event)} title="Next event (.)"
-                aria-label="Next event"><IconView icon={Icon::StepEvent} /></button>
+                aria-label="Next event">{ icon(Icon::StepEvent) }</button>
             <button data-testid="step-message" onclick={step(Step::Message)}
                 title="Next message (,)" aria-label="Next message">
-                <IconView icon={Icon::StepMessage} />
+                { icon(Icon::StepMessage) }
             </button>
             <div class="segments" role="group" aria-label="Speed">
                 { for SPEEDS.iter().map(choice) }

@@ -10,6 +10,8 @@ use coracle_worker::protocol::{CLIENT, NodeNumber};
 
 /// Nodes that are closer to each other than this have no room for long labels between them.
 const LABEL_ROOM: f64 = 168.0;
+/// Two lines of a label, with the arcs around the nodes above and below.
+const LABEL_HEIGHT: f64 = 62.0;
 /// The ring is an ellipse at most so much wider than high.
 const STRETCH_MAX: f64 = 1.45;
 
@@ -36,8 +38,9 @@ pub(crate) struct Geometry {
     pub(crate) height: f64,
     /// Of a node.
     pub(crate) radius: f64,
-    /// Whether labels have to be short.
+    /// Whether labels have to be short, and whether there is room for a single line only.
     pub(crate) is_dense: bool,
+    pub(crate) is_crowded: bool,
     client: Point,
     places: Vec<(NodeNumber, Point)>,
 }
@@ -63,9 +66,11 @@ impl Geometry {
             _ => nodes.iter().enumerate().map(|(index, node)| (*node, place(index))).collect(),
         };
         let closest = places.windows(2).map(|pair| pair[0].1.distance(pair[1].1));
-        let is_dense = closest.fold(f64::MAX, f64::min) < LABEL_ROOM;
+        let closest = closest.fold(f64::MAX, f64::min);
+        let is_dense = closest < LABEL_ROOM;
+        let is_crowded = closest < 2.0 * radius + LABEL_HEIGHT;
         let client = Point { x: 34.0, y: height - 40.0 };
-        Geometry { width, height, radius, is_dense, client, places }
+        Geometry { width, height, radius, is_dense, is_crowded, client, places }
     }
 
     /// The middle of a node, or of the client.
