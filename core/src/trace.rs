@@ -1,10 +1,11 @@
 //! What a node tells about its inner life: one [`Event`] for each thing a learner or a checker
 //! would want to see.
 //!
-//! A host that wants to know gives a [`Trace`] with a listener ([`crate::platform::Platform::trace`]);
-//! without one an event costs a branch. Events say what happened, never when: the listener knows
-//! its own clock. The step executor's host adds virtual time and order, which makes the trace of a
-//! run the same, byte for byte, wherever the run is repeated.
+//! A host that wants to know gives a [`Trace`] with a listener, by its
+//! [`Platform`](crate::platform::Platform::trace); without one an event costs a branch. Events say
+//! what happened, never when: the listener knows its own clock. The step executor's host adds
+//! virtual time and order, which makes the trace of a run the same, byte for byte, wherever the run
+//! is repeated.
 
 use std::sync::Arc;
 

@@ -150,6 +150,79 @@ fn nodes_are_added_promoted_and_removed() {
 }
 
 #[test]
+fn a_joining_node_asks_on_when_the_first_has_not_heard_of_it() {
+    let mut lab = Laboratory::new(settings(3, 14));
+    let leader = lab.leader();
+    // The lowest number is asked first; it must not be the one that knows.
+    if leader == 1 {
+        lab.act(Action::Transfer(2));
+        lab.run_until(10_000, "another leader", |lab| leader_of(lab) == Some(2));
+    }
+    lab.act(Action::Isolate(1));
+    lab.act(Action::AddNode(true));
+    let up = |lab: &Lab| lab.nodes.len() == 4 && lab.nodes[3].condition == Condition::Up;
+    lab.run_until(10_000, "the node joins", up);
+}
+
+/// A run with a bit of everything in it, which any host must be able to repeat.
+fn eventful() -> Laboratory {
+    let mut lab = Laboratory::new(settings(3, 2026));
+    let change = NetworkChange {
+        loss: Some(0.05),
+        duplicate: Some(0.05),
+        jitter_ms: Some(20.0),
+        ..NetworkChange::default()
+    };
+    lab.act(Action::Network(change));
+    let leader = lab.leader();
+    for number in 0..20 {
+        lab.exec(&format!("put key{number} {number}"), None);
+    }
+    lab.exec("lease grant 3", None);
+    lab.act(Action::SkewClock(leader % 3 + 1, 1.5));
+    lab.act(Action::Crash(leader));
+    lab.run(4_000);
+    lab.act(Action::AddNode(true));
+    lab.run(4_000);
+    lab.act(Action::LoseDisk(leader));
+    lab.act(Action::SlowDisk(4, 50.0));
+    lab.exec("compaction 10", None);
+    lab.exec("get key --prefix --limit=3 -w json", None);
+    lab.run(6_000);
+    lab.act(Action::Heal(true));
+    lab.run(3_000);
+    lab
+}
+
+const HASH_FROM_ANOTHER_PROCESS: &str = "CORACLE_PRINT_TRACE_HASH";
+
+#[test]
+fn two_processes_give_the_same_trace() {
+    let hash = eventful().trace_hash();
+    if std::env::var_os(HASH_FROM_ANOTHER_PROCESS).is_some() {
+        println!("trace hash: {hash}.");
+        return;
+    }
+    let mut again = std::process::Command::new(std::env::current_exe().expect("this test"));
+    again.args(["--exact", "two_processes_give_the_same_trace", "--nocapture"]);
+    let output = again.env(HASH_FROM_ANOTHER_PROCESS, "1").output().expect("it runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains(&format!("trace hash: {hash}.")), "not {hash}: {text}");
+}
+
+/// The browser's tests load this experiment: there the nodes are wasm, and the hash is the same.
+#[test]
+fn an_experiment_is_left_for_the_browser() {
+    let mut lab = eventful();
+    let saved = lab.text(|id| Request::Save { id });
+    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
+    std::fs::write(folder.join("native-experiment.json"), &saved).expect("a writable folder");
+    let mut replayed = Laboratory::new(settings(1, 1));
+    let loaded = replayed.ask(|id| Request::Load { id, experiment: saved });
+    assert_eq!(loaded, Ok(Answer::Text(lab.trace_hash())));
+}
+
+#[test]
 fn leases_expire_on_all_nodes() {
     let mut lab = Laboratory::new(settings(3, 7));
     lab.leader();
@@ -222,8 +295,13 @@ fn a_damaged_log_is_refused_and_a_torn_one_mended() {
     lab.run(1_000);
     let Condition::Stopped(reason) = lab.node(3).condition else { panic!("it runs") };
     assert!(reason.contains("wal-") && reason.contains("offset"), "{reason}");
+    lab.act(Action::LoseDisk(3));
+    lab.run_until(30_000, "a new member takes its place", |lab| {
+        lab.nodes[2].condition == Condition::Up && lab.nodes[2].revision == 6
+    });
+    lab.run(5_000);
     lab.act(Action::FillDisk(2, true));
-    lab.exec("put a 6", Some(1));
+    assert_eq!(lab.exec("put a 6", Some(1)).stdout, "OK\n");
     lab.run(1_000);
     assert!(matches!(lab.node(2).condition, Condition::Stopped(_)));
     lab.act(Action::Heal(true));

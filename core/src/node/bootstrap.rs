@@ -15,11 +15,15 @@ use crate::backend::{Backend, Bucket};
 use crate::cluster::{Members, bootstrap_members, cluster_id};
 use crate::error::Fatal;
 use crate::platform::{PeerTarget, Platform, parse_peer_url};
+use crate::raft::types::AsyncRuntime;
 
 /// The key in the Meta bucket of the member's and the cluster's identifier.
 const IDENTITY_KEY: &[u8] = b"identity";
 /// How long one member of the cluster to join may take to answer.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a joining member asks around, and how long it waits in between.
+const JOIN_PATIENCE: Duration = Duration::from_secs(3);
+const JOIN_PAUSE: Duration = Duration::from_millis(100);
 
 /// This member's place in the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,14 +119,35 @@ fn check_initial_cluster(config: &NodeConfig) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Asks the members of `--initial-cluster` for the member table, which `member add` must have put
-/// this member into.
+/// Finds the cluster to join. A member that has not heard of `member add` yet says that there is no
+/// such member, so those who know nothing, or do not answer, are asked again for a while.
 async fn join<P: Platform>(
     config: &NodeConfig,
     platform: &P,
     members: &Members,
 ) -> Result<Identity, StartError> {
+    let begin = platform.monotonic();
+    loop {
+        let refused = match ask_around(config, platform, members).await {
+            Ok(identity) => return Ok(identity),
+            Err(refused) => refused,
+        };
+        if platform.monotonic().saturating_sub(begin) > JOIN_PATIENCE {
+            return Err(refused);
+        }
+        P::Runtime::sleep(JOIN_PAUSE).await;
+    }
+}
+
+/// Asks the members of `--initial-cluster` for the member table, which `member add` must have put
+/// this member into.
+async fn ask_around<P: Platform>(
+    config: &NodeConfig,
+    platform: &P,
+    members: &Members,
+) -> Result<Identity, StartError> {
     let mut failures = Vec::new();
+    let mut unknown = None;
     for (name, url) in &config.initial_cluster {
         if *name == config.name {
             continue;
@@ -131,17 +156,21 @@ async fn join<P: Platform>(
         let request = pb::PeerRequest { request: Some(Request::Members(pb::Members {})) };
         match platform.transport().call(target, request, JOIN_TIMEOUT).await {
             Ok(pb::PeerResponse { response: Some(Response::Members(answer)) }) => {
-                return adopt(config, answer, members);
+                match adopt(config, answer, members) {
+                    Ok(identity) => return Ok(identity),
+                    Err(refused) => unknown = Some(refused),
+                }
             }
             Ok(_) => failures.push(format!("{url}: an unexpected answer")),
             Err(error) => failures.push(format!("{url}: {error}")),
         }
     }
-    Err(StartError::Join(format!(
+    // What a member says of us tells more than that another is silent.
+    Err(unknown.unwrap_or_else(|| StartError::Join(format!(
         "cannot fetch cluster info from peer urls: could not retrieve cluster information from the \
          given URLs ({})",
         failures.join("; ")
-    )))
+    ))))
 }
 
 fn adopt(

@@ -111,16 +111,7 @@ impl<P: Platform> Node<P> {
             on_fatal: fatal_handler(&stop),
             trace: platform.trace(),
         });
-        let clock = platform.clone();
-        let log_host = LogHost {
-            disk: platform.disk(),
-            worker: platform.worker("wal"),
-            clock: Arc::new(move || clock.monotonic()),
-            on_fatal: shared.on_fatal.clone(),
-            trace: platform.trace(),
-        };
-        let log_options = LogOptions { wal: config.wal.clone(), ..LogOptions::default() };
-        let log = LogStore::open(log_host, log_options)?;
+        let log = open_log(&config, &platform, &shared)?;
         let network = NetworkFactory {
             members: members.clone(),
             transport: platform.transport(),
@@ -168,17 +159,22 @@ impl<P: Platform> Node<P> {
             reconcile,
             stop,
         });
-        node.trace.emit(|| Event::Started {
-            member: node.member_id,
-            applied: node.shared.applied.get(),
-            revision: node.store.current_revision(),
-        });
-        if node.consensus.status().voters.iter().eq([&node.member_id]) {
-            node.consensus.elect().await;
-        }
-        node.spawn(|node| async move { node.confirm_reads(woken).await });
-        node.spawn_tasks();
+        node.begin(woken).await;
         Ok(node)
+    }
+
+    /// Sets what a started node does by itself going. `woken` wakes the task that confirms reads.
+    async fn begin(self: &Arc<Self>, woken: mpsc::Receiver<()>) {
+        self.trace.emit(|| Event::Started {
+            member: self.member_id,
+            applied: self.shared.applied.get(),
+            revision: self.store.current_revision(),
+        });
+        if self.consensus.status().voters.iter().eq([&self.member_id]) {
+            self.consensus.elect().await;
+        }
+        self.spawn(|node| async move { node.confirm_reads(woken).await });
+        self.spawn_tasks();
     }
 
     /// The header of a reply made now.
@@ -341,6 +337,22 @@ impl<P: Platform> Node<P> {
     fn take_reconcile_receiver(&self) -> Option<mpsc::Receiver<()>> {
         self.reconcile_receiver.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
+}
+
+fn open_log<P: Platform>(
+    config: &NodeConfig,
+    platform: &Arc<P>,
+    shared: &StateMachineShared,
+) -> Result<LogStore<P::Runtime>, Fatal> {
+    let clock = platform.clone();
+    let host = LogHost {
+        disk: platform.disk(),
+        worker: platform.worker("wal"),
+        clock: Arc::new(move || clock.monotonic()),
+        on_fatal: shared.on_fatal.clone(),
+        trace: platform.trace(),
+    };
+    LogStore::open(host, LogOptions { wal: config.wal.clone(), ..LogOptions::default() })
 }
 
 fn fsync_histogram(log: &LogMetrics) -> Histogram {

@@ -143,6 +143,13 @@ impl LabClient {
         LabClient { wire, nodes }
     }
 
+    /// The same client, asking another node first.
+    pub(super) fn beginning_with(&self, index: usize) -> LabClient {
+        let mut nodes = self.nodes.clone();
+        nodes.rotate_left(index % self.nodes.len());
+        LabClient { wire: self.wire.clone(), nodes }
+    }
+
     /// Makes a unary call, on the next node too where that is safe. While no node can be reached it
     /// goes on trying, as gRPC does: the caller's timeout ends it.
     async fn call<A: Message + Default>(
@@ -159,7 +166,8 @@ impl LabClient {
                 };
                 let refused = error.code == UNAVAILABLE && error.message.contains(REFUSED);
                 let unavailable = error.code == UNAVAILABLE && index + 1 < self.nodes.len();
-                if !refused && !(effect == Reads && unavailable) {
+                let again = refused || (effect == Reads && unavailable);
+                if !again {
                     return Err(error);
                 }
             }

@@ -235,6 +235,9 @@ impl Conductor {
     /// Begins a change of membership, asking every node that runs but `but`.
     fn operate(&mut self, operation: Operation, but: NodeNumber) {
         let mut nodes = self.running();
+        // Who leads knows best, and a minority knows nothing.
+        let leader = self.leader();
+        nodes.sort_by_key(|node| Some(*node) != leader);
         if nodes.len() > 1 {
             nodes.retain(|number| *number != but);
         }

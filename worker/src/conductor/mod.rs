@@ -196,13 +196,9 @@ impl Conductor {
         self.now
     }
 
-    fn carry_out_requests(&mut self) {
-        while let Some(request) = self.requests.pop_front() {
-            self.carry_out_request(request);
-        }
-    }
-
-    fn carry_out_request(&mut self, request: Request) {
+    /// Takes the next request, if there is one.
+    fn carry_out_a_request(&mut self) -> bool {
+        let Some(request) = self.requests.pop_front() else { return false };
         match request {
             Request::Start { settings } => {
                 let speed = self.pace.speed;
@@ -247,6 +243,7 @@ impl Conductor {
             // The host's own business.
             Request::TakeOver => {}
         }
+        true
     }
 
     fn answer(&mut self, id: u64, result: Result<Answer, String>) {

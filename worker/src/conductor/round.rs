@@ -49,13 +49,14 @@ impl Conductor {
             if self.round.is_some() {
                 return Vec::new();
             }
-            // What is due at this very moment comes before what a visitor does in it.
-            if self.due().is_none_or(|due| due > self.now) {
-                self.carry_out_requests();
-                self.replay_due();
-            }
             if !self.tasks.is_empty() {
                 return self.tasks.drain(..).collect();
+            }
+            // What is due at this very moment comes before what a visitor does in it; and what
+            // follows at once from one action before the next one.
+            let quiet = self.due().is_none_or(|due| due > self.now);
+            if quiet && (self.carry_out_a_request() || self.replay_an_action()) {
+                continue;
             }
             let steps = match self.next_window() {
                 Some(until) => self.begin_round(until),
@@ -129,17 +130,19 @@ impl Conductor {
         self.answer(replay.request, result);
     }
 
-    fn replay_due(&mut self) {
-        while let Some(replay) = &mut self.replay
-            && replay.actions.front().is_some_and(|(at, _)| *at <= self.now)
-        {
-            let Some((_, action)) = replay.actions.pop_front() else { return };
-            if let Action::Exec { id, .. } = &action {
-                self.next_command = id + 1;
-            }
-            // It was possible when it was recorded.
-            let _ = self.act(action);
+    /// Repeats the next recorded action, if its time has come.
+    fn replay_an_action(&mut self) -> bool {
+        let Some(replay) = &mut self.replay else { return false };
+        if replay.actions.front().is_none_or(|(at, _)| *at > self.now) {
+            return false;
         }
+        let Some((_, action)) = replay.actions.pop_front() else { return false };
+        if let Action::Exec { id, .. } = &action {
+            self.next_command = id + 1;
+        }
+        // It was possible when it was recorded.
+        let _ = self.act(action);
+        true
     }
 
     fn begin_round(&mut self, until: Nanos) -> Vec<Task> {

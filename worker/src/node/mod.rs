@@ -1,9 +1,9 @@
 //! A node of the laboratory: the store's own [`Node`] on the step executor, as a pure function from
 //! what comes in to what goes out.
 //!
-//! [`NodeProcess::step`] feeds inputs at their virtual times, lets the node run, fires its timers in
-//! between, and hands back packets, trace events and the next moment at which it wants to run. It
-//! knows no browser: the same process runs in a Web Worker and in a native test.
+//! [`NodeProcess::step`] feeds inputs at their virtual times, lets the node run, fires its timers
+//! in between, and hands back packets, trace events and the next moment at which it wants to run.
+//! It knows no browser: the same process runs in a Web Worker and in a native test.
 
 mod clock;
 mod disk;

@@ -1,7 +1,5 @@
 //! Bounded queues between tasks: the crate `async-channel`, whose waiters are served in order.
 
-use std::future::Future;
-
 use openraft_rt::{
     Mpsc, MpscReceiver, MpscSender, MpscWeakSender, OptionalSend, SendError, TryRecvError,
 };
@@ -37,8 +35,8 @@ impl Mpsc for StepMpsc {
 }
 
 impl<T: OptionalSend> MpscSender<StepMpsc, T> for Sender<T> {
-    fn send(&self, message: T) -> impl Future<Output = Result<(), SendError<T>>> + OptionalSend {
-        async move { self.0.send(message).await.map_err(|error| SendError(error.0)) }
+    async fn send(&self, message: T) -> Result<(), SendError<T>> {
+        self.0.send(message).await.map_err(|error| SendError(error.0))
     }
 
     fn downgrade(&self) -> WeakSender<T> {
@@ -47,8 +45,8 @@ impl<T: OptionalSend> MpscSender<StepMpsc, T> for Sender<T> {
 }
 
 impl<T: OptionalSend> MpscReceiver<T> for Receiver<T> {
-    fn recv(&mut self) -> impl Future<Output = Option<T>> + OptionalSend {
-        async move { self.0.recv().await.ok() }
+    async fn recv(&mut self) -> Option<T> {
+        self.0.recv().await.ok()
     }
 
     fn try_recv(&mut self) -> Result<T, TryRecvError> {
