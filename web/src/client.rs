@@ -100,13 +100,8 @@ impl Engine {
     }
 
     /// Runs a command to its end, for which paused time moves on, and collects its output: code,
-    /// standard output, standard error.
-    pub(crate) async fn exec(&self, line: &str, node: Option<NodeNumber>) -> (i32, String, String) {
-        let outcome = self.exec_with(line, node, "", None).await;
-        outcome.unwrap_or_else(|reason| (1, String::new(), format!("{reason}\n")))
-    }
-
-    /// The same, with a standard input, and ended by Ctrl-C after so many lines of output.
+    /// standard output, standard error. It is given a standard input, and ended by Ctrl-C after so
+    /// many lines of output.
     pub(crate) async fn exec_with(
         &self,
         line: &str,
