@@ -42,7 +42,7 @@ use anyhow::{Result, bail};
 
 use crate::cluster::Kind;
 use crate::programs::EtcdctlRelease;
-use page::Page;
+pub use page::Page;
 use processes::Processes;
 use session::Session;
 use subject::Subject;
@@ -113,9 +113,10 @@ const OURS: EtcdctlRelease = EtcdctlRelease::V35;
 ///
 /// # Errors
 /// If the browser does not start, or a step is not understood.
-pub fn play_in_page(text: &str) -> Result<String> {
+pub fn play_in_page(page: &mut Page, text: &str) -> Result<String> {
     let steps = parse(text)?;
-    let outputs = play_with(Page::start(members(&steps)?)?, &steps, OURS)?;
+    page.start(members(&steps)?)?;
+    let outputs = play_with(page, &steps, OURS)?;
     Ok(write(&steps, &[(OURS, outputs)]))
 }
 

@@ -8,7 +8,7 @@ use std::env;
 use std::fs;
 use std::path::Path;
 
-use coracle_tests::transcript::{differences, expected_of_page, play_in_page};
+use coracle_tests::transcript::{Page, differences, expected_of_page, play_in_page};
 
 /// Transcripts that make no sense in a page, each with the reason.
 const NOT_IN_A_PAGE: [(&str, &str); 2] = [
@@ -30,11 +30,13 @@ fn commands_in_the_page_print_what_etcdctl_prints() {
         .collect();
     names.sort();
     assert!(!names.is_empty(), "no transcript found");
+    let mut page = Page::open().unwrap();
     let mut failures = Vec::new();
     for name in names {
+        println!("{name}");
         let text = fs::read_to_string(folder.join(format!("{name}.txt"))).unwrap();
         let expected = expected_of_page(&text);
-        match play_in_page(&text) {
+        match play_in_page(&mut page, &text) {
             Ok(actual) if actual == expected => {}
             Ok(actual) => failures.push(format!("{name}:\n{}", differences(&expected, &actual))),
             Err(error) => failures.push(format!("{name}: {error:#}")),

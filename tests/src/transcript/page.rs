@@ -13,8 +13,8 @@ use super::subject::{Output, Subject};
 /// Where files would go, if a page had any.
 const FOLDER: &str = "/tmp/page";
 
-/// A cluster in a browser tab.
-pub(super) struct Page {
+/// The laboratory in a browser tab.
+pub struct Page {
     size: usize,
     bridge: Child,
     requests: ChildStdin,
@@ -32,8 +32,11 @@ impl Drop for Page {
 }
 
 impl Page {
-    /// Opens the page with a cluster of `size` nodes.
-    pub(super) fn start(size: usize) -> Result<Page> {
+    /// Opens the page.
+    ///
+    /// # Errors
+    /// If there is no Node to run the script.
+    pub fn open() -> Result<Page> {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/browser/bridge.mjs");
         let mut bridge = Command::new("node")
             .arg(script)
@@ -44,9 +47,14 @@ impl Page {
         let requests = bridge.stdin.take().context("the bridge's input is a pipe")?;
         let answers = bridge.stdout.take().context("the bridge's output is a pipe")?;
         let answers = BufReader::new(answers);
-        let mut page = Page { size, bridge, requests, answers, watches: BTreeMap::new() };
-        page.ask(&json!({ "start": size }))?;
-        Ok(page)
+        Ok(Page { size: 0, bridge, requests, answers, watches: BTreeMap::new() })
+    }
+
+    /// Begins an experiment with a cluster of `size` nodes.
+    pub(super) fn start(&mut self, size: usize) -> Result<()> {
+        self.size = size;
+        self.watches.clear();
+        self.ask(&json!({ "start": size })).map(|_| ())
     }
 
     fn ask(&mut self, request: &Value) -> Result<Value> {
@@ -68,7 +76,7 @@ impl Page {
     }
 }
 
-impl Subject for Page {
+impl Subject for &mut Page {
     fn names(&self) -> Vec<(String, String)> {
         let mut names = vec![(FOLDER.to_string(), "<tmp>".to_string())];
         for number in 1..=self.size {
