@@ -31,7 +31,10 @@
 //! masked by the rules of [`masks`].
 
 mod masks;
+mod page;
+mod processes;
 mod session;
+mod subject;
 
 use std::fmt::Write as _;
 
@@ -39,7 +42,10 @@ use anyhow::{Result, bail};
 
 use crate::cluster::Kind;
 use crate::programs::EtcdctlRelease;
+pub use page::Page;
+use processes::Processes;
 use session::Session;
+use subject::Subject;
 
 /// One step: what is to be done, in the transcript's own words.
 #[derive(Clone, Debug, PartialEq)]
@@ -91,27 +97,75 @@ fn parse(text: &str) -> Result<Vec<Step>> {
 /// If a program is missing, a cluster does not start, or a step is not understood.
 pub fn play(kind: Kind, text: &str) -> Result<String> {
     let steps = parse(text)?;
-    let size = match steps.first().and_then(|step| step.line.strip_prefix("cluster ")) {
-        Some(size) => size.trim().parse()?,
-        None => 1,
-    };
     let mut outputs = Vec::new();
     for release in EtcdctlRelease::ALL {
-        let mut session = Session::start(kind, size, release)?;
-        let mut of_release = Vec::new();
-        for step in &steps {
-            of_release.push(match step.line_for(release) {
-                Some(line) => Some(session.run(line, &step.input)?),
-                None => None,
-            });
-        }
-        outputs.push(of_release);
+        let subject = Processes::start(kind, members(&steps)?, release)?;
+        outputs.push((release, play_with(subject, &steps, release)?));
     }
     Ok(write(&steps, &outputs))
 }
 
+/// The release whose outputs our own commands have.
+const OURS: EtcdctlRelease = EtcdctlRelease::V35;
+
+/// Plays the transcript `text` in the laboratory's page, whose commands are those of `ctl`, and
+/// returns it with the outputs of this run; [`expected_of_page`] is what they should be.
+///
+/// # Errors
+/// If the browser does not start, or a step is not understood.
+pub fn play_in_page(page: &mut Page, text: &str) -> Result<String> {
+    let steps = parse(text)?;
+    page.start(members(&steps)?)?;
+    let outputs = play_with(page, &steps, OURS)?;
+    Ok(write(&steps, &[(OURS, outputs)]))
+}
+
+/// The transcript `text` with the outputs of one `etcdctl` only, as [`play_in_page`] writes it.
+pub fn expected_of_page(text: &str) -> String {
+    let mut expected = String::new();
+    let mut applies = true;
+    for line in text.lines() {
+        let header = line.strip_prefix("[etcdctl ").and_then(|line| line.strip_suffix(']'));
+        if let Some(release) = header {
+            applies = release == OURS.name();
+            continue;
+        }
+        let output = line.is_empty() || line.starts_with(' ');
+        if !output && !line.starts_with('<') {
+            applies = true;
+        }
+        if applies || !output {
+            let _ = writeln!(expected, "{line}");
+        }
+    }
+    expected
+}
+
+/// How many members a transcript wants.
+fn members(steps: &[Step]) -> Result<usize> {
+    match steps.first().and_then(|step| step.line.strip_prefix("cluster ")) {
+        Some(size) => Ok(size.trim().parse()?),
+        None => Ok(1),
+    }
+}
+
+/// The outputs of each step; none where this `etcdctl` skips it.
+type Outputs = Vec<Option<Vec<String>>>;
+
+fn play_with(subject: impl Subject, steps: &[Step], release: EtcdctlRelease) -> Result<Outputs> {
+    let mut session = Session::new(subject)?;
+    let mut outputs = Vec::new();
+    for step in steps {
+        outputs.push(match step.line_for(release) {
+            Some(line) => Some(session.run(line, &step.input)?),
+            None => None,
+        });
+    }
+    Ok(outputs)
+}
+
 /// The transcript of `steps`, with the outputs of each release (none where it skips a step).
-fn write(steps: &[Step], outputs: &[Vec<Option<Vec<String>>>]) -> String {
+fn write(steps: &[Step], outputs: &[(EtcdctlRelease, Outputs)]) -> String {
     let mut text = String::new();
     for (index, step) in steps.iter().enumerate() {
         // A comment opens a paragraph.
@@ -125,10 +179,9 @@ fn write(steps: &[Step], outputs: &[Vec<Option<Vec<String>>>]) -> String {
         for line in &step.input {
             let _ = writeln!(text, "{}", format!("< {line}").trim_end());
         }
-        let of_step: Vec<(EtcdctlRelease, &Vec<String>)> = EtcdctlRelease::ALL
-            .into_iter()
-            .zip(outputs)
-            .filter_map(|(release, outputs)| Some((release, outputs[index].as_ref()?)))
+        let of_step: Vec<(EtcdctlRelease, &Vec<String>)> = outputs
+            .iter()
+            .filter_map(|(release, outputs)| Some((*release, outputs[index].as_ref()?)))
             .collect();
         let alike = of_step.windows(2).all(|pair| pair[0].1 == pair[1].1);
         for (position, (release, lines)) in of_step.into_iter().enumerate() {

@@ -223,6 +223,25 @@ fn an_experiment_is_left_for_the_browser() {
 }
 
 #[test]
+fn cl_01_an_unhealthy_cluster_neither_grows_nor_shrinks_below_its_quorum() {
+    let mut lab = Laboratory::new(settings(3, 15));
+    let leader = lab.leader();
+    let (down, up) = (leader % 3 + 1, (leader + 1) % 3 + 1);
+    lab.act(Action::Crash(down));
+    let unhealthy = "Error: etcdserver: unhealthy cluster\n";
+    let add = lab.exec("member add node4 --peer-urls=http://node4:2380", Some(leader));
+    assert_eq!(add.stderr, unhealthy);
+    let id = |lab: &mut Laboratory, node: u8| format!("{:x}", lab.node(node).member);
+    let (down, up) = (id(&mut lab, down), id(&mut lab, up));
+    let remove = lab.exec(&format!("member remove {up}"), Some(leader));
+    assert_eq!(remove.stderr, unhealthy);
+    let remove = lab.exec(&format!("member remove {down}"), Some(leader));
+    assert_eq!(remove.code, 0, "{remove:?}");
+    let add = lab.exec("member add node4 --peer-urls=http://node4:2380", Some(leader));
+    assert_eq!(add.code, 0, "{add:?}");
+}
+
+#[test]
 fn leases_expire_on_all_nodes() {
     let mut lab = Laboratory::new(settings(3, 7));
     lab.leader();

@@ -19,8 +19,9 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
+use crate::browser::Visit;
 use crate::run::{Steps, cargo, run};
-use crate::{browser, paths, setup, wasm, www};
+use crate::{paths, setup, wasm, www};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -79,7 +80,13 @@ fn all(options: &Options, steps: &mut Steps) -> Result<()> {
         run(&mut command)
     })?;
     let site = steps.step("www", "the laboratory, as it is published", || www::build(false))?;
-    steps.step("browser", "the laboratory, used as a visitor does", || browser::test(&site, None))
+    steps.step("browser", "the laboratory, used as a visitor does", || {
+        let visit = Visit::prepare(&site)?;
+        visit.test(None)?;
+        let mut command = cargo();
+        visit.set_environment(&mut command);
+        run(command.args(["test", "--workspace", "--test", "page"]))
+    })
 }
 
 /// Our binary as `cargo build` without `--release` leaves it.

@@ -11,8 +11,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::browser::Visit;
 use crate::run::{capture, cargo, run};
-use crate::{browser, paths, setup, site, wasm};
+use crate::{paths, setup, site, wasm};
 
 /// The programs: their package, and the name of their files in the site.
 const PROGRAMS: [(&str, &str); 2] = [("coracle-worker", "node"), ("coracle-web", "page")];
@@ -51,7 +52,8 @@ pub(crate) fn www(options: &Options) -> Result<()> {
     }
     println!("    the site is in {}", paths::shown(&dist));
     if let Some(pattern) = &options.test {
-        browser::test(&dist, Some(pattern.as_str()).filter(|pattern| !pattern.is_empty()))?;
+        let pattern = Some(pattern.as_str()).filter(|pattern| !pattern.is_empty());
+        Visit::prepare(&dist)?.test(pattern)?;
     }
     if let Some(port) = options.serve {
         let address = site::serve(&dist, port)?;

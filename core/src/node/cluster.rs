@@ -3,10 +3,13 @@
 
 use std::collections::BTreeSet;
 
+use futures_util::future::join_all;
+
 use super::Node;
 use super::propose::mismatch;
 use crate::api::coraclepb::command::Request as CommandRequest;
-use crate::api::coraclepb::{MemberAdd, MemberPublish};
+use crate::api::coraclepb::peer_request::Request as PeerMessage;
+use crate::api::coraclepb::{MemberAdd, MemberPublish, Members};
 use crate::api::etcdserverpb as pb;
 use crate::apply::Reply;
 use crate::cluster::member_id;
@@ -25,6 +28,7 @@ impl<P: Platform> Node<P> {
     ) -> Result<pb::MemberAddResponse, Error> {
         check_peer_urls(&request.peer_ur_ls)?;
         self.check_add(&request)?;
+        self.check_all_connected().await?;
         let added_at = self.platform.unix_millis() / 1000;
         let member = pb::Member {
             id: member_id(&request.peer_ur_ls, "", Some(added_at)),
@@ -70,6 +74,7 @@ impl<P: Platform> Node<P> {
         request: pb::MemberRemoveRequest,
     ) -> Result<pb::MemberRemoveResponse, Error> {
         self.check_remove(request.id)?;
+        self.check_quorum_without(request.id).await?;
         let command = CommandRequest::MemberRemove(request);
         let members = self.propose_member_change(command).await?;
         Ok(pb::MemberRemoveResponse { header: Some(self.header(0)), members })
@@ -94,9 +99,53 @@ impl<P: Platform> Node<P> {
         Ok(())
     }
 
-    /// Cluster.MemberUpdate: new peer URLs. CL-03. etcd takes any text for one; a member
-    /// that cannot
-    /// be reached at its URL would be lost, so malformed ones are refused here.
+    /// A cluster that grows must be able to bear the new member's absence, so all voters have to be
+    /// there. etcd looks how long its connections stand; here each voter is asked.
+    async fn check_all_connected(&self) -> Result<(), Error> {
+        if !self.config.strict_reconfig_check {
+            return Ok(());
+        }
+        let voters = self.voters();
+        match self.reachable(&voters).await.len() < voters.len() {
+            true => Err(Error::Unhealthy),
+            false => Ok(()),
+        }
+    }
+
+    /// A voter that is up may leave only if those who stay are a quorum without it. One that is
+    /// down is no loss.
+    async fn check_quorum_without(&self, id: u64) -> Result<(), Error> {
+        let voters = self.voters();
+        if !self.config.strict_reconfig_check || !voters.contains(&id) {
+            return Ok(());
+        }
+        let reachable = self.reachable(&voters).await;
+        let quorum_left = (voters.len() - 1) / 2 + 1;
+        if reachable.contains(&id) && reachable.len() - 1 < quorum_left {
+            return Err(Error::Unhealthy);
+        }
+        Ok(())
+    }
+
+    fn voters(&self) -> BTreeSet<u64> {
+        let members = self.members.list();
+        members.into_iter().filter(|member| !member.is_learner).map(|member| member.id).collect()
+    }
+
+    /// Those who answer now; this member does.
+    async fn reachable(&self, ids: &BTreeSet<u64>) -> BTreeSet<u64> {
+        let timeout = self.config.election_timeout;
+        let asked = ids.iter().map(|id| async move {
+            let question = PeerMessage::Members(Members {});
+            let there =
+                *id == self.member_id || self.call_peer(*id, question, timeout).await.is_ok();
+            there.then_some(*id)
+        });
+        join_all(asked).await.into_iter().flatten().collect()
+    }
+
+    /// Cluster.MemberUpdate: new peer URLs. CL-03. etcd takes any text for one; a member that
+    /// cannot be reached at its URL would be lost, so malformed ones are refused here.
     pub async fn member_update(
         &self,
         request: pb::MemberUpdateRequest,

@@ -152,6 +152,8 @@ struct Watcher {
     request: WatchCreateRequest,
     /// What to run for each event, or nothing.
     command: Vec<String>,
+    /// Whether the server has answered it.
+    is_created: bool,
 }
 
 impl Watcher {
@@ -197,6 +199,7 @@ impl Watcher {
                 fragment: false,
             },
             command: command.iter().map(text).collect(),
+            is_created: false,
         }))
     }
 }
@@ -267,6 +270,7 @@ impl<'a> Watches<'a> {
         self.stream = self.client.watch();
         self.is_broken = false;
         for index in 0..self.watchers.len() {
+            self.watchers[index].is_created = false;
             let request = self.watchers[index].request.clone();
             self.send(RequestUnion::CreateRequest(request));
         }
@@ -285,12 +289,9 @@ impl<'a> Watches<'a> {
                 return Ok(());
             }
         };
-        // The answer to a progress request is for every watch.
-        let is_for =
-            |watcher: &Watcher| reply.watch_id == -1 || watcher.request.watch_id == reply.watch_id;
-        let indexes = (0..self.watchers.len()).filter(|index| is_for(&self.watchers[*index]));
-        let indexes: Vec<usize> = indexes.collect();
+        let indexes = self.addressees(&reply);
         for index in &indexes {
+            self.watchers[*index].is_created |= reply.created;
             let request = &mut self.watchers[*index].request;
             if let Some(revision) = next_revision(&reply, request.start_revision) {
                 request.start_revision = revision;
@@ -300,9 +301,23 @@ impl<'a> Watches<'a> {
             }
         }
         if reply.canceled {
-            self.watchers.retain(|watcher| watcher.request.watch_id != reply.watch_id);
+            for index in indexes.into_iter().rev() {
+                self.watchers.remove(index);
+            }
         }
         Ok(())
+    }
+
+    /// Those whom a reply is for. Without an id it is the answer to a progress request, for every
+    /// watch, or the refusal of the oldest watch that has not been answered yet.
+    fn addressees(&self, reply: &WatchResponse) -> Vec<usize> {
+        let refused = self.watchers.iter().position(|watcher| !watcher.is_created);
+        let is_for = |(index, watcher): &(usize, &Watcher)| match (reply.watch_id, reply.created) {
+            (-1, true) => refused == Some(*index),
+            (-1, false) => true,
+            (id, _) => watcher.request.watch_id == id,
+        };
+        self.watchers.iter().enumerate().filter(is_for).map(|(index, _)| index).collect()
     }
 
     async fn show(&self, reply: &WatchResponse, index: usize) -> Result<(), Failure> {

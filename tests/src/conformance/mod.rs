@@ -93,8 +93,8 @@ fn compare(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let result = runtime.block_on(async {
         let mut comparison = Comparison {
-            reference: Server::connect(&reference, STREAMS + 1).await?,
-            subject: Server::connect(&subject_cluster, STREAMS + 1).await?,
+            reference: Server::connect("etcd", &reference, STREAMS + 1).await?,
+            subject: Server::connect("the subject", &subject_cluster, STREAMS + 1).await?,
             subject_kind: subject,
             model: Model::new(),
             tape: Tape::new(),
@@ -105,7 +105,9 @@ fn compare(
         };
         comparison.run(name, &mut next).await
     });
-    result.with_context(|| format!("log of the subject:\n{}", subject_cluster.log_tails()))
+    result.with_context(|| {
+        format!("logs:\n{}\n{}", reference.log_tails(), subject_cluster.log_tails())
+    })
 }
 
 /// Two servers in step.

@@ -31,6 +31,8 @@ const ABSENCE_POLL: Duration = Duration::from_millis(50);
 
 /// A server and this test's connection to it.
 pub struct Server {
+    /// Who it is, for messages.
+    pub name: &'static str,
     channel: Channel,
     kv: KvClient<Channel>,
     lease: LeaseClient<Channel>,
@@ -47,7 +49,7 @@ pub struct Server {
 
 impl Server {
     /// Connects to the first member of `cluster`, with `streams` watch streams.
-    pub async fn connect(cluster: &Cluster, streams: usize) -> Result<Server> {
+    pub async fn connect(name: &'static str, cluster: &Cluster, streams: usize) -> Result<Server> {
         let channel = Endpoint::from_shared(cluster.endpoint(0))?
             .timeout(CALL_DEADLINE)
             .tcp_nodelay(true)
@@ -56,6 +58,7 @@ impl Server {
             .context("connecting to a healthy member")?;
         let watch_channel = Endpoint::from_shared(cluster.endpoint(0))?.connect().await?;
         let mut clients = Server {
+            name,
             kv: KvClient::new(channel.clone()).max_decoding_message_size(usize::MAX),
             lease: LeaseClient::new(channel.clone()),
             cluster: ClusterClient::new(channel.clone()),

@@ -215,9 +215,10 @@ impl Watcher {
 
 /// What a watcher received.
 async fn take(server: &mut Server, stream: usize, watch_id: i64, due: Due) -> Result<Received> {
+    let name = server.name;
     let (events, canceled) = server
         .take(stream, watch_id, due)
         .await
-        .with_context(|| format!("watcher {watch_id} of stream {stream}"))?;
+        .with_context(|| format!("watcher {watch_id} of stream {stream} of {name}"))?;
     Ok(Received { stream, watch_id, events, canceled })
 }

@@ -1,0 +1,46 @@
+//! etcdctl's recorded sessions, replayed in the laboratory's page: see
+//! [`coracle_tests::transcript`].
+//!
+//! They need a browser and the built site, so they run in the `browser` step of
+//! `cargo xtask test`, which sets `CORACLE_URL`; elsewhere they are passed over.
+
+use std::env;
+use std::fs;
+use std::path::Path;
+
+use coracle_tests::transcript::{Page, differences, expected_of_page, play_in_page};
+
+/// Transcripts that make no sense in a page, each with the reason.
+const NOT_IN_A_PAGE: [(&str, &str); 2] = [
+    ("lock", "it runs a program while it holds the lock"),
+    ("watch_exec", "it runs a program for each event"),
+];
+
+#[test]
+fn commands_in_the_page_print_what_etcdctl_prints() {
+    if env::var_os("CORACLE_URL").is_none() {
+        return;
+    }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("transcripts");
+    let mut names: Vec<String> = fs::read_dir(&folder)
+        .unwrap()
+        .filter_map(|entry| entry.unwrap().path().file_stem()?.to_str().map(str::to_owned))
+        .filter(|name| !NOT_IN_A_PAGE.iter().any(|(other, _)| other == name))
+        .filter(|name| env::var("TRANSCRIPT").map_or(true, |only| only == *name))
+        .collect();
+    names.sort();
+    assert!(!names.is_empty(), "no transcript found");
+    let mut page = Page::open().unwrap();
+    let mut failures = Vec::new();
+    for name in names {
+        println!("{name}");
+        let text = fs::read_to_string(folder.join(format!("{name}.txt"))).unwrap();
+        let expected = expected_of_page(&text);
+        match play_in_page(&mut page, &text) {
+            Ok(actual) if actual == expected => {}
+            Ok(actual) => failures.push(format!("{name}:\n{}", differences(&expected, &actual))),
+            Err(error) => failures.push(format!("{name}: {error:#}")),
+        }
+    }
+    assert!(failures.is_empty(), "{} differ:\n{}", failures.len(), failures.join("\n"));
+}
