@@ -1,9 +1,7 @@
 //! What moves: message dots, the arcs of the election timers, the clock. Drawn before each repaint
 //! and outside Yew, which would otherwise compare the whole page sixty times a second.
 
-use std::collections::BTreeMap;
-
-use coracle_worker::protocol::{MessageKind, NodeNumber};
+use coracle_worker::protocol::{MAX_NODES, MessageKind, NodeNumber};
 
 use crate::dom::canvas::{Canvas, Ink, Shape};
 use crate::hooks::Desk;
@@ -24,30 +22,31 @@ pub(crate) fn arc_id(node: NodeNumber) -> String {
 
 struct Painter {
     canvas: Option<Canvas>,
-    shapes: BTreeMap<MessageKind, Shape>,
+    /// In the order of [`shapes::KINDS`], as the colours are.
+    shapes: Vec<Option<Shape>>,
     cross: Option<Shape>,
-    colors: BTreeMap<MessageKind, String>,
+    colors: Vec<String>,
     paper: String,
     lost: String,
     is_dark: Option<bool>,
     last: Option<(u64, usize)>,
-    arcs: BTreeMap<NodeNumber, u32>,
+    /// How much of each node's arc is drawn, by its number.
+    arcs: [u32; MAX_NODES as usize + 1],
     shown_clock: u64,
 }
 
 /// Paints for as long as the page lives.
 pub(crate) fn start(desk: Desk) {
-    let shape = |kind| Shape::new(shapes::message(kind)).map(|shape| (kind, shape));
     let mut painter = Painter {
         canvas: None,
-        shapes: shapes::KINDS.into_iter().filter_map(shape).collect(),
+        shapes: shapes::KINDS.map(|kind| Shape::new(shapes::message(kind))).into(),
         cross: Shape::new(shapes::CROSS),
-        colors: BTreeMap::new(),
+        colors: Vec::new(),
         paper: String::new(),
         lost: String::new(),
         is_dark: None,
         last: None,
-        arcs: BTreeMap::new(),
+        arcs: [u32::MAX; MAX_NODES as usize + 1],
         shown_clock: u64::MAX,
     };
     dom::each_animation_frame(move |_| {
@@ -83,8 +82,8 @@ impl Painter {
             return;
         }
         self.is_dark = Some(is_dark);
-        let color = |kind: MessageKind| (kind, dom::css_variable(shapes::color(kind)));
-        self.colors = shapes::KINDS.into_iter().map(color).collect();
+        let color = |kind| dom::css_variable(shapes::color(kind));
+        self.colors = shapes::KINDS.map(color).into();
         self.paper = dom::css_variable("--panel");
         self.lost = dom::css_variable("--bad");
         self.last = None;
@@ -97,13 +96,14 @@ impl Painter {
                 (now.time.saturating_sub(heard) as f64 / total).clamp(0.0, 1.0)
             });
             let drawn = (part * ARC_LENGTH) as u32;
-            if self.arcs.get(&node.id) == Some(&drawn) {
+            let Some(shown) = self.arcs.get_mut(usize::from(node.id)) else { continue };
+            if *shown == drawn {
                 continue;
             }
             if let Some(arc) = dom::element(&arc_id(node.id)) {
                 let value = format!("{drawn} {ARC_LENGTH}");
                 dom::set_attribute(&arc, "stroke-dasharray", &value);
-                self.arcs.insert(node.id, drawn);
+                *shown = drawn;
             }
         }
     }
@@ -125,11 +125,9 @@ impl Painter {
         for dot in state.flights.dots(state.heartbeats) {
             let Some(placed) = dot.place(now, ring) else { continue };
             let message = &dot.flight.message;
-            let (Some(shape), Some(color)) =
-                (self.shapes.get(&message.kind), self.colors.get(&message.kind))
-            else {
-                continue;
-            };
+            let kind = shapes::KINDS.iter().position(|kind| *kind == message.kind);
+            let drawn = kind.and_then(|kind| self.shapes.get(kind).zip(self.colors.get(kind)));
+            let Some((Some(shape), color)) = drawn else { continue };
             let is_heartbeat = message.kind == MessageKind::Heartbeat;
             let size = if is_heartbeat { size * 0.8 } else { size };
             let alpha = placed.alpha * if is_heartbeat { 0.75 } else { 1.0 };

@@ -1,7 +1,5 @@
 //! One form for each operation, described by its fields.
 
-use std::collections::BTreeMap;
-
 use coracle_worker::protocol::NodeNumber;
 use yew::prelude::*;
 
@@ -22,8 +20,24 @@ pub(crate) enum Operation {
     Watch,
 }
 
-/// What has been typed, by the name of the field; of a box that is ticked, anything.
-type Values = BTreeMap<&'static str, String>;
+/// What has been typed, with the name of the field; of a box that is ticked, anything.
+#[derive(Clone, PartialEq)]
+struct Values(Vec<(&'static str, String)>);
+
+impl Values {
+    fn of(&self, name: &str) -> &str {
+        let found = self.0.iter().find(|(field, _)| *field == name);
+        found.map_or("", |(_, value)| value)
+    }
+
+    /// The same with another value in one field.
+    fn with(&self, name: &'static str, value: &str) -> Values {
+        let change = |(field, old): &(&'static str, String)| {
+            (*field, if *field == name { value.into() } else { old.clone() })
+        };
+        Values(self.0.iter().map(change).collect())
+    }
+}
 
 enum Kind {
     Text,
@@ -151,7 +165,7 @@ impl Operation {
 
     /// The command line, and what is typed into the command.
     fn compose(self, values: &Values) -> (String, Vec<String>) {
-        let of = |name: &str| values.get(name).map_or("", String::as_str);
+        let of = |name: &str| values.of(name);
         let is = |name: &str| !of(name).is_empty();
         let line = match self {
             Operation::Put => Line::new("put")
@@ -187,7 +201,7 @@ impl Operation {
 
 /// Compares, then what is done if they hold, then what is done else; each ends with an empty line.
 fn txn_input(values: &Values) -> Vec<String> {
-    let of = |name: &str| values.get(name).map_or("", String::as_str);
+    let of = |name: &str| values.of(name);
     let target = match of("target") {
         "" => "value",
         target => target,
@@ -218,7 +232,7 @@ pub(crate) fn Form(props: &Props) -> Html {
     let Props { operation, node } = *props;
     let values = use_state(|| {
         let preset = |field: &Field| (field.name, field.preset.to_string());
-        operation.fields().iter().map(preset).collect::<Values>()
+        Values(operation.fields().iter().map(preset).collect())
     });
     let last = use_state(|| None::<u64>);
     let run = use_slice(*last, |state, last| last.and_then(|id| state.runs.get(id)));
@@ -269,19 +283,15 @@ pub(crate) fn Form(props: &Props) -> Html {
 fn field_view(form: &'static str, field: &Field, values: &UseStateHandle<Values>) -> Html {
     let name = field.name;
     let id = format!("{form}-{name}");
-    let value = values.get(name).cloned().unwrap_or_default();
+    let value = values.of(name).to_string();
     let set = {
         let values = values.clone();
-        move |value: String| {
-            let mut next = (*values).clone();
-            next.insert(name, value);
-            values.set(next);
-        }
+        move |value: &str| values.set(values.with(name, value))
     };
     match field.kind {
         Kind::Tick => {
             let onchange = Callback::from(move |event: Event| {
-                set(if dom::is_checked(&event) { "yes".into() } else { String::new() });
+                set(if dom::is_checked(&event) { "yes" } else { "" });
             });
             html! {
                 <label class="tick" key={name}>
@@ -292,7 +302,7 @@ fn field_view(form: &'static str, field: &Field, values: &UseStateHandle<Values>
             }
         }
         Kind::Text => {
-            let oninput = Callback::from(move |event: InputEvent| set(dom::value(&event)));
+            let oninput = Callback::from(move |event: InputEvent| set(&dom::value(&event)));
             html! {
                 <label class="field" key={name}>
                     <span>{ field.label }</span>
@@ -302,7 +312,7 @@ fn field_view(form: &'static str, field: &Field, values: &UseStateHandle<Values>
             }
         }
         Kind::Choice(choices) => {
-            let onchange = Callback::from(move |event: Event| set(dom::value(&event)));
+            let onchange = Callback::from(move |event: Event| set(&dom::value(&event)));
             let option = |(of, label): &(&'static str, &'static str)| {
                 html! { <option value={*of} selected={value == *of}>{ *label }</option> }
             };
@@ -321,7 +331,7 @@ mod tests {
     use super::*;
 
     fn values(pairs: &[(&'static str, &str)]) -> Values {
-        pairs.iter().map(|(name, value)| (*name, value.to_string())).collect()
+        Values(pairs.iter().map(|(name, value)| (*name, value.to_string())).collect())
     }
 
     #[test]

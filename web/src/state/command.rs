@@ -121,7 +121,7 @@ pub(crate) fn complete(line: &str) -> (String, Vec<String>) {
     let (before, word) = line.split_at(start);
     let mut choices = candidates(before, word);
     choices.retain(|choice| choice.starts_with(word));
-    choices.sort();
+    choices.sort_unstable();
     choices.dedup();
     match choices.as_slice() {
         [] => (line.into(), choices),

@@ -208,7 +208,7 @@ impl Feed {
         };
         let mut lines: Vec<_> =
             self.story.iter().chain(&self.noise).filter(wanted).cloned().collect();
-        lines.sort_by_key(|line| line.number);
+        lines.sort_unstable_by_key(|line| line.number);
         lines
     }
 }

@@ -139,7 +139,7 @@ impl Flights {
     pub(crate) fn under_way(&self, time: Nanos, heartbeats: bool) -> Vec<Flight> {
         let flying = self.dots(heartbeats).filter(|dot| dot.is_under_way(time));
         let mut flights: Vec<_> = flying.map(|dot| dot.flight.clone()).collect();
-        flights.sort_by_key(|flight| (flight.arrives, flight.id));
+        flights.sort_unstable_by_key(|flight| (flight.arrives, flight.id));
         flights
     }
 
