@@ -76,7 +76,8 @@ pub(crate) fn role(role: Role) -> &'static str {
         Role::Candidate => "M0 -1.15L1.15 0L0 1.15L-1.15 0Z",
         Role::Follower => CIRCLE,
         Role::Learner => {
-            "M-.6 -.86H.6Q.86 -.86 .86 -.6V.6Q.86 .86 .6 .86H-.6Q-.86 .86 -.86 .6V-.6Q-.86 -.86 -.6 -.86Z"
+            "M-.6 -.86H.6Q.86 -.86 .86 -.6V.6Q.86 .86 .6 .86H-.6Q-.86 .86 -.86 .6V-.6Q-.86 \
+             -.86 -.6 -.86Z"
         }
     }
 }

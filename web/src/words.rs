@@ -312,6 +312,9 @@ pub(crate) fn action_words(action: &Action) -> String {
         Action::DelayMessage(_, ms) => format!("You delay a message by {ms} ms."),
         Action::Exec { line, node: None, .. } => format!("You run: {line}"),
         Action::Exec { line, node: Some(n), .. } => format!("You run on node {n}: {line}"),
+        Action::Input { line: Some(line), .. } if line.is_empty() => {
+            "You type an empty line.".into()
+        }
         Action::Input { line: Some(line), .. } => format!("You type: {line}"),
         Action::Input { line: None, .. } => "You end the input.".into(),
         Action::Interrupt { .. } => "You interrupt a command.".into(),

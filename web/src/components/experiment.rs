@@ -25,7 +25,7 @@ pub(crate) fn Experiment() -> Html {
         move |desk: &Desk, seed: u64| desk.restart(seed, nodes, storage)
     };
     let same = {
-        let (desk, begin, typed) = (desk.clone(), begin.clone(), typed.clone());
+        let (desk, begin, typed) = (desk.clone(), begin, typed.clone());
         Callback::from(move |_| {
             begin(&desk, typed.as_ref().map_or(seed, |text| seed_of(text)));
             typed.set(None);

@@ -73,7 +73,9 @@ fn Lines(props: &LinesProps) -> Html {
         None => kept.borrow().clone().unwrap_or_default(),
     };
     let newest = lines.last().map(|line| (line.number, line.count));
-    use_effect_with((newest, *is_reading), |(_, is_reading)| {
+    // A list that was hidden has forgotten where it was.
+    let tab = use_slice((), |state, ()| state.tab);
+    use_effect_with((newest, *is_reading, tab), |(_, is_reading, _)| {
         if let Some(list) = dom::element(LIST).filter(|_| !is_reading) {
             dom::follow_end(&list);
         }

@@ -37,10 +37,10 @@ impl Icon {
                 "M12 8a4 4 0 1 0 0 8 4 4 0 0 0 0-8M12 2v2M12 20v2M2 12h2M20 12h2M5 5l1.5 1.5\
                  M17.5 17.5L19 19M5 19l1.5-1.5M17.5 6.5L19 5"
             }
-            Icon::Moon => "M20 14.5A8 8 0 0 1 9.5 4a8 8 0 1 0 10.500 10.5z",
+            Icon::Moon => "M20 14.5A8 8 0 0 1 9.5 4a8 8 0 1 0 10.5 10.5z",
             Icon::Auto => "M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18v18M12 8h6M12 12h8M12 16h6",
             Icon::Heal => {
-                "M12 20S3 14.500 3 8.500A4.500 4.500 0 0 1 12 7a4.500 4.500 0 0 1 9 1.500C21 14.500 12 20 12 20z"
+                "M12 20S3 14.5 3 8.5A4.5 4.5 0 0 1 12 7a4.5 4.5 0 0 1 9 1.5C21 14.5 12 20 12 20z"
             }
             Icon::Plus => "M12 5v14M5 12h14",
             Icon::Close => "M6 6l12 12M18 6L6 18",
@@ -56,6 +56,8 @@ pub(crate) struct Props {
 #[component]
 pub(crate) fn IconView(props: &Props) -> Html {
     html! {
-        <svg class="icon" viewBox="0 0 24 24" aria-hidden="true"><path d={props.icon.path()} /></svg>
+        <svg class="icon" viewBox="0 0 24 24" aria-hidden="true">
+            <path d={props.icon.path()} />
+        </svg>
     }
 }

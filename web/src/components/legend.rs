@@ -44,12 +44,14 @@ pub(crate) fn Legend() -> Html {
             </label>
             <details>
                 <summary>{ "What the shapes mean" }</summary>
-                <ul class="legend-kinds">{ for shapes::KINDS.into_iter().map(entry) }</ul>
-                <p class="faint">
-                    { "Full: a request. Hollow: the answer. A cross: lost. A node's colour is its \
-                       term; the arc around it fills until it stands for election. Messages that \
-                       would be too fast to see are shown a little longer than they travel." }
-                </p>
+                <div class="legend-text">
+                    <ul class="legend-kinds">{ for shapes::KINDS.into_iter().map(entry) }</ul>
+                    <p class="faint">
+                        { "Full: a request. Hollow: the answer. A cross: lost. A node's colour is its \
+                           term; the arc around it fills until it stands for election. Messages that \
+                           would be too fast to see are shown a little longer than they travel." }
+                    </p>
+                </div>
             </details>
         </div>
     }

@@ -53,7 +53,8 @@ pub(crate) fn LinkShape(props: &Props) -> Html {
             }
             { mark(there, back, start, end) }
             if own.is_some() {
-                <circle class="link-own" cx={middle.x.to_string()} cy={middle.y.to_string()} r="5" />
+                <circle class="link-own" r="5" cx={middle.x.to_string()}
+                    cy={middle.y.to_string()} />
             }
         </g>
     }

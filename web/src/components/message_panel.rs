@@ -37,7 +37,9 @@ pub(crate) fn MessagePanel(props: &Props) -> Html {
         |(name, value): &(String, String)| html! { <><dt>{ name }</dt><dd>{ value }</dd></> };
     html! {
         <div class="inspect" data-testid="message-panel" data-id={id.to_string()}>
-            <h2><Glyph kind={message.kind} answer={message.answer} />{ words::message(message) }</h2>
+            <h2>
+                <Glyph kind={message.kind} answer={message.answer} />{ words::message(message) }
+            </h2>
             <p>{ about }</p>
             <p>{ format!("From {} to {}", words::node(from), words::node(to)) }
                 { match left {

@@ -131,12 +131,13 @@ fn pips(face: &Face, radius: f64) -> Html {
     if !is_counting || face.votes.is_empty() || face.condition != Condition::Up {
         return html! {};
     }
-    let gap = (radius * 0.3).min(11.0);
+    let gap = (radius * 1.25 / face.voters.len().max(4) as f64).min(11.0);
     let first = -gap * (face.voters.len() as f64 - 1.0) / 2.0;
     let pip = |(index, voter): (usize, &NodeNumber)| {
         let class = classes!("pip", face.votes.contains(voter).then_some("is-given"));
         let cx = (first + gap * index as f64).to_string();
-        html! { <circle {class} {cx} cy={(-radius * 0.66).to_string()} r={(gap * 0.32).to_string()} /> }
+        let (cy, r) = ((-radius * 0.66).to_string(), (gap * 0.32).to_string());
+        html! { <circle {class} {cx} {cy} {r} /> }
     };
     html! { <g class="pips">{ for face.voters.iter().enumerate().map(pip) }</g> }
 }
@@ -153,7 +154,7 @@ fn badge(condition: &Condition, radius: f64) -> Html {
     let place = format!("translate({} {})", radius * 0.78, -radius * 0.78);
     html! {
         <g class="node-badge" transform={place}>
-            <circle r="11" /><path d={sign} transform="scale(5.500)" />
+            <circle r="11" /><path d={sign} transform="scale(5.5)" />
         </g>
     }
 }

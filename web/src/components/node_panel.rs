@@ -165,7 +165,8 @@ fn Facts(props: &ViewProps) -> Html {
                 { row("committed", view.commit.to_string()) }
                 { row("applied", view.applied.to_string()) }
                 { row("revision", view.revision.to_string()) }
-                { row("member", format!("{:x}", view.member)) }
+                <dt class="is-long">{ "member" }</dt>
+                <dd class="is-long">{ format!("{:x}", view.member) }</dd>
             </dl>
         </>
     }

@@ -30,7 +30,9 @@ pub(crate) fn Terminal() -> Html {
     let choices = use_state(Vec::<String>::new);
     let size: usize = runs.iter().flat_map(|run| &run.output).map(|(_, data)| data.len()).sum();
     let ended = runs.iter().filter(|run| !run.is_running()).count();
-    use_effect_with((runs.len(), size, ended, choices.len(), is_paused), |_| {
+    // A list that was hidden has forgotten where it was.
+    let tab = use_slice((), |state, ()| state.tab);
+    use_effect_with((runs.len(), size, ended, choices.len(), is_paused, tab), |_| {
         if let Some(scroll) = dom::element(SCROLL) {
             dom::follow_end(&scroll);
         }

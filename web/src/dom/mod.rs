@@ -54,6 +54,16 @@ pub(crate) fn focus(id: &str) {
     }
 }
 
+/// Closes what was opened over the page.
+pub(crate) fn close_details() {
+    while let Ok(Some(open)) = document().query_selector("details[open]") {
+        // It cannot stay open, or this would never end.
+        if open.remove_attribute("open").is_err() {
+            break;
+        }
+    }
+}
+
 /// Takes the focus from wherever it is, so that keys mean what the page says.
 pub(crate) fn blur() {
     let active = document().active_element();

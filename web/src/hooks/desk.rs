@@ -116,6 +116,7 @@ impl Desk {
             let state = self.store.read();
             if state.is_alive { state.lab.network } else { Network::default() }
         };
+        dom::close_details();
         self.dispatch(Msg::Restarted);
         let settings = Settings { seed, nodes, network, storage, ..Settings::default() };
         self.engine.send(Request::Start { settings });
@@ -141,6 +142,7 @@ impl Desk {
     }
 
     pub(crate) fn load(&self, experiment: String) {
+        dom::close_details();
         self.dispatch(Msg::Restarted);
         self.dispatch(Msg::Speed(Speed::Paused));
         let id = self.engine.next_id();
@@ -239,6 +241,7 @@ impl Desk {
 
     fn escape(&self) {
         dom::blur();
+        dom::close_details();
         if self.store.read().is_help_open {
             self.dispatch(Msg::Help(false));
         } else {

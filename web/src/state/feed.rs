@@ -1,8 +1,8 @@
 //! The event feed: the newest lines of the trace in plain words.
 //!
-//! Lines that come by the thousand (messages, log, disk) are kept apart from those that tell the story
-//! (elections, faults, clients), so that they cannot push them out. Heartbeats are folded into
-//! one line that counts.
+//! Lines that come by the thousand (messages, log, disk) are kept apart from those that tell the
+//! story (elections, faults, clients), so that they cannot push them out. Heartbeats are folded
+//! into one line that counts.
 
 use std::collections::VecDeque;
 use std::rc::Rc;

@@ -173,7 +173,7 @@ fn groups(lab: &Lab, leader_in_majority: bool) -> Option<Vec<Vec<NodeNumber>>> {
     let leader = leader(lab)?;
     let present = lab.nodes.iter().filter(|node| node.condition != Condition::Removed);
     let others: Vec<_> = present.map(|node| node.id).filter(|node| *node != leader).collect();
-    let majority = (others.len() + 1) / 2 + 1;
+    let majority = others.len().div_ceil(2) + 1;
     let companions = match leader_in_majority {
         true => majority - 1,
         false => (others.len() + 1).saturating_sub(majority).saturating_sub(1),
