@@ -102,7 +102,7 @@ async function rendererMemory(context) {
   for (const pid of (await readdir("/proc")).filter((name) => /^[0-9]+$/.test(name))) {
     const read = (name) => readFile(`/proc/${pid}/${name}`, "utf8").catch(() => "");
     const [status, command] = [await read("status"), await read("cmdline")];
-    const number = (name) => Number(new RegExp(`^${name}:\\s+([0-9]+)`, "m").exec(status)?.[1] ?? 0);
+    const number = (name) => Number(new RegExp(`^${name}:\\s+(\\d+)`, "m").exec(status)?.[1]);
     processes.push({ pid: Number(pid), parent: number("PPid"), rss: number("VmRSS"), command });
   }
   const ours = new Set(
@@ -115,7 +115,7 @@ async function rendererMemory(context) {
   const renderers = processes.filter(
     ({ pid, command }) => ours.has(pid) && command.includes("--type=renderer"),
   );
-  return renderers.reduce((sum, { rss }) => sum + rss * 1024, 0);
+  return renderers.reduce((sum, { rss }) => sum + (rss || 0) * 1024, 0);
 }
 
 /// An hour of virtual time: how long it takes, and what memory it leaves.
@@ -141,8 +141,8 @@ function report({ sizes, leaderMs, browserPuts, memoryPuts, frames, hour, loads 
   const mib = (bytes) => (bytes / 1024 / 1024).toFixed(0);
   const rate = (measured) => `${measured.rate.toFixed(0)} /s`;
   return [
-    `- Machine: ${cpus().length} cores of ${cpus()[0].model.trim()}, Linux ${release()}; Chromium ` +
-      "without a window, drawing in software; browser and measuring script share it.",
+    `- Machine: ${cpus().length} cores of ${cpus()[0].model.trim()}, Linux ${release()}; ` +
+      "Chromium without a window, drawing in software; browser and measuring script share it.",
     `- Load average before: ${loads[0]}; after: ${loads[1]}.`,
     "",
     "| what | measured |",
