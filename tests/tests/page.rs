@@ -16,6 +16,44 @@ const NOT_IN_A_PAGE: [(&str, &str); 2] = [
     ("watch_exec", "it runs a program for each event"),
 ];
 
+/// Steps whose output rightly differs in a page, each with the reason.
+const DIFFERENT_IN_A_PAGE: [(&str, &str, &str); 8] = [
+    ("endpoint", "127.0.0.1:1 ", "no node of the page has this address, and it says so"),
+    ("hashkv", "endpoint hashkv -w json", "etcdctl 3.5 does not know the field `hash_revision`"),
+    ("json", "endpoint status -w json", "nor the fields that 3.6 added to a status"),
+    ("json", "endpoint hashkv -w json", "nor `hash_revision`"),
+    ("lease_expiry", "lease grant 1", "the least TTL follows from the election timeout"),
+    (
+        "member_learner",
+        "add another",
+        "a cluster in a page takes as many learners as it has room for",
+    ),
+    ("member_learner", "member list", "so this one is listed"),
+    ("snapshot", "snapshot save <tmp>", "etcdctl prints the server's version since 3.6"),
+];
+
+/// The transcript without the outputs of steps that may differ.
+fn comparable(name: &str, text: &str) -> String {
+    let differs = |step: &str| {
+        DIFFERENT_IN_A_PAGE
+            .iter()
+            .any(|(transcript, part, _)| *transcript == name && step.contains(part))
+    };
+    let mut dropping = false;
+    let mut kept = String::new();
+    for line in text.lines() {
+        let is_output = line.is_empty() || line.starts_with(' ');
+        if !is_output {
+            dropping = differs(line);
+        }
+        if !(is_output && dropping) {
+            kept.push_str(line);
+            kept.push('\n');
+        }
+    }
+    kept
+}
+
 #[test]
 fn commands_in_the_page_print_what_etcdctl_prints() {
     if env::var_os("CORACLE_URL").is_none() {
@@ -35,8 +73,9 @@ fn commands_in_the_page_print_what_etcdctl_prints() {
     for name in names {
         println!("{name}");
         let text = fs::read_to_string(folder.join(format!("{name}.txt"))).unwrap();
-        let expected = expected_of_page(&text);
-        match play_in_page(&mut page, &text) {
+        let expected = comparable(&name, &expected_of_page(&text));
+        let played = play_in_page(&mut page, &text).map(|actual| comparable(&name, &actual));
+        match played {
             Ok(actual) if actual == expected => {}
             Ok(actual) => failures.push(format!("{name}:\n{}", differences(&expected, &actual))),
             Err(error) => failures.push(format!("{name}: {error:#}")),

@@ -151,9 +151,23 @@ fn peer_urls(context: &Context<'_>) -> Result<Vec<String>, Failure> {
     }
 }
 
+/// What Go's `url.Parse` says of a text in which a colon comes first, or follows what is no scheme.
+fn unparsable(url: &str) -> Option<&'static str> {
+    if url.starts_with(':') {
+        return Some("missing protocol scheme");
+    }
+    let segment = url.split('/').next().unwrap_or_default();
+    let has_scheme = url.starts_with(|first: char| first.is_ascii_alphabetic());
+    (!has_scheme && segment.contains(':'))
+        .then_some("first path segment in URL cannot contain colon")
+}
+
 /// The rules that etcd's own client applies before it sends URLs (Go's `types.NewURLs`).
 fn check_urls(urls: &[String]) -> Result<(), Failure> {
     for url in urls {
+        if let Some(complaint) = unparsable(url.trim()) {
+            return Err(Failure::new(Exit::Error, format!("parse \"{url}\": {complaint}")));
+        }
         let complaint = match url.trim().split_once("://") {
             Some(("unix" | "unixs", _)) => None,
             Some(("http" | "https", rest)) => {

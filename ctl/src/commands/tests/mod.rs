@@ -303,6 +303,11 @@ fn ctl_02_mistakes_in_arguments_of_the_other_commands() {
         ("lease keep-alive", 128, "lease keep-alive command needs lease ID as argument"),
         ("member add", 128, "member name not provided"),
         ("member add x", 128, "member peer urls not provided"),
+        (
+            "member add x --peer-urls=127.0.0.1:2380",
+            1,
+            "parse \"127.0.0.1:2380\": first path segment in URL cannot contain colon",
+        ),
         ("member add x --peer-urls=abc", 1, "URL scheme must be http, https, unix, or unixs: abc"),
         (
             "member add x --peer-urls=http://a",
