@@ -6,7 +6,10 @@ const problem = (sentence) => {
 };
 
 if (typeof WebAssembly !== "object") {
-  problem("This page runs a database in your browser, which takes WebAssembly: this browser has none or has it switched off.");
+  problem(
+    "This page runs a database in your browser, which takes WebAssembly: this browser has none " +
+      "or has it switched off.",
+  );
 } else {
   import("./page.js")
     .then(({ default: init }) => init({ module_or_path: new URL("page.wasm", import.meta.url) }))

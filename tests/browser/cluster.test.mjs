@@ -22,7 +22,8 @@ async function ok(coracle, line, options) {
 }
 
 /// All nodes but these.
-const others = (state, ...ids) => state.nodes.map((node) => node.id).filter((id) => !ids.includes(id));
+const others = (state, ...ids) =>
+  state.nodes.map((node) => node.id).filter((id) => !ids.includes(id));
 
 /// Asserts that all nodes are up and have the same store.
 async function agree(coracle) {
@@ -67,7 +68,8 @@ test("a minority serves the past and confirms nothing", async (t) => {
 
   const linearizable = await coracle.exec("get a --command-timeout=3s", { node: first });
   assert.equal(linearizable.code, 1);
-  assert.match(linearizable.stderr, /Error: (context deadline exceeded|etcdserver: request timed out)/);
+  const timeout = /Error: (context deadline exceeded|etcdserver: request timed out)/;
+  assert.match(linearizable.stderr, timeout);
   const stale = await ok(coracle, "get a --consistency=s", { node: first });
   assert.equal(stale, "a\nold\n");
 
@@ -196,8 +198,10 @@ test("a saved experiment is the same in another browser", async (t) => {
 
 test("a nonsensical argument is told what is right", async (t) => {
   const { coracle } = await cluster(t);
-  await assert.rejects(coracle.act({ explode: 2 }), /no action explode: act takes .* crash, restart/);
-  await assert.rejects(coracle.act({ cut: 3 }), /cut does not take 3; for example: {cut: \[1, 3\]}/);
+  const unknown = coracle.act({ explode: 2 });
+  await assert.rejects(unknown, /no action explode: act takes .* crash, restart/);
+  const wrong = coracle.act({ cut: 3 });
+  await assert.rejects(wrong, /cut does not take 3; for example: {cut: \[1, 3\]}/);
   await assert.rejects(coracle.act(7), /act takes an object/);
   await assert.rejects(coracle.act({ crash: 9 }));
   await assert.rejects(coracle.run(-1), /run takes the milliseconds/);

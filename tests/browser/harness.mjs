@@ -46,6 +46,7 @@ export async function browser(t, options = {}) {
     await rm(profile, { recursive: true, force: true, maxRetries: 5 });
     assert.deepEqual(errors, [], "the page reported errors");
   });
+  context.profile = profile;
   return context;
 }
 

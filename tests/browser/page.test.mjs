@@ -52,8 +52,8 @@ async function drag(page, from, to) {
 }
 
 /// All nodes run and have the same store.
-const agree = (state) =>
-  state.nodes.every((node) => node.up) && new Set(state.nodes.map((node) => node.store_hash)).size === 1;
+const agree = ({ nodes }) =>
+  nodes.every((node) => node.up) && new Set(nodes.map((node) => node.store_hash)).size === 1;
 
 test("a visitor sees a leader and crashes it with a click", async (t) => {
   const { page, first } = await visitor(t);
@@ -77,7 +77,8 @@ test("a partition by dragging: the minority serves the past only", async (t) => 
   await page.keyboard.press("t");
   await succeeds(page, "put a old");
   for (const other of rest) await drag(page, first, other);
-  await eventually(page, "four cut ways", (state) => state.links.filter((link) => link.cut).length === 4);
+  const cut = (state) => state.links.filter((link) => link.cut).length;
+  await eventually(page, "four cut ways", (state) => cut(state) === 4);
   await eventually(page, "a leader of the majority", (state) => {
     const second = state.nodes.find((node) => node.role === "leader" && node.id !== first);
     return second !== undefined;
@@ -121,7 +122,8 @@ test("a learner joins by a click, is promoted by a key, and a voter is removed",
   await node(page, 4).and(page.locator("[data-role=follower]")).waitFor(PATIENCE);
   await page.keyboard.press(String(rest[0]));
   await page.keyboard.press("Delete");
-  await eventually(page, "three are left", (state) => state.nodes.filter((node) => node.up).length === 3);
+  const up = (state) => state.nodes.filter((node) => node.up).length;
+  await eventually(page, "three are left", (state) => up(state) === 3);
 });
 
 test("a message is stopped on its way by clicking it", async (t) => {

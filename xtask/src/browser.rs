@@ -4,8 +4,9 @@
 //! replays etcdctl's transcripts in the page. Both learn from the environment where the site and
 //! the browser are.
 
+use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Result;
@@ -43,6 +44,19 @@ impl Visit {
             command.arg(format!("--test-name-pattern={pattern}"));
         }
         self.set_environment(&mut command);
-        run(command.arg("tests/browser/"))
+        run(command.args(scripts()?))
     }
+}
+
+/// The test scripts; how Node finds them in a folder depends on its version.
+fn scripts() -> Result<Vec<PathBuf>> {
+    let mut scripts = Vec::new();
+    for entry in fs::read_dir(paths::root().join("tests/browser"))? {
+        let path = entry?.path();
+        if path.to_string_lossy().ends_with(".test.mjs") {
+            scripts.push(path);
+        }
+    }
+    scripts.sort();
+    Ok(scripts)
 }

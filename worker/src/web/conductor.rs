@@ -50,6 +50,16 @@ impl Inbox {
         }
     }
 
+    /// Requests come in bursts, each as a message of its own; those of one burst shall find the same
+    /// virtual moment, where their work is done at once.
+    async fn collect(&self) {
+        let mut known = 0;
+        while self.requests.borrow().len() > known {
+            known = self.requests.borrow().len();
+            scope::breathe().await;
+        }
+    }
+
     async fn wait(&self, millis: f64) {
         if self.requests.borrow().is_empty() && !self.lost.get() {
             scope::sleep(millis, |wake| drop(self.wake.replace(Some(wake)))).await;
@@ -152,6 +162,7 @@ impl Host {
             self.give_up();
             return false;
         }
+        self.inbox.collect().await;
         let requests = self.inbox.requests.take();
         for request in requests {
             self.settled = false;
