@@ -1,5 +1,6 @@
 // What a cluster does when it is broken, asked through window.coracle. Time is paused and advanced
 // by hand, so that no test depends on how fast the machine is.
+import { readFile } from "node:fs/promises";
 import { test } from "node:test";
 import { ELECTION_MS, assert, browser, eventually, lab, leader, open, ready } from "./harness.mjs";
 
@@ -194,6 +195,15 @@ test("a saved experiment is the same in another browser", async (t) => {
   assert.equal(await other.trace_hash(), hash);
   assert.equal((await other.state()).paused, true);
   assert.equal(await ok(other, "get a"), "a\n2\n");
+});
+
+test("an experiment that ran natively takes the same course in wasm", async (t) => {
+  // Left by `cargo test -p coracle-tests --test laboratory`, which xtask runs before.
+  const saved = await readFile(process.env.CORACLE_EXPERIMENT, "utf8");
+  const coracle = lab(await open(await browser(t)));
+  // It is refused if the trace takes another course by a single byte.
+  await coracle.load(saved);
+  assert.equal(await coracle.trace_hash(), JSON.parse(saved).trace_hash);
 });
 
 test("a nonsensical argument is told what is right", async (t) => {

@@ -15,7 +15,7 @@ use crate::components::tabs::tabs;
 use crate::components::terminal::Terminal;
 use crate::components::time_bar::TimeBar;
 use crate::hooks::{Desk, use_desk, use_slice};
-use crate::state::{Msg, Tab};
+use crate::state::Tab;
 use crate::{dom, paint};
 
 const ROOT: &str = "app";
@@ -34,9 +34,6 @@ fn App() -> Html {
     use_effect_with((), {
         let desk = (*desk).clone();
         move |()| {
-            desk.dispatch(Msg::Theme(dom::stored_theme()));
-            // Heartbeats never rest: who asked for less motion may still ask for them.
-            desk.dispatch(Msg::Heartbeats(!dom::prefers_reduced_motion()));
             paint::start(desk.clone());
             let keys = dom::on_key(move |key| desk.key(key));
             move || drop(keys)

@@ -15,6 +15,9 @@ use crate::run::run;
 use crate::setup::Browser;
 use crate::{paths, setup, site};
 
+/// Where `tests/tests/laboratory.rs` leaves an experiment that ran without a browser.
+const EXPERIMENT: &str = "tmp/native-experiment.json";
+
 /// The built site, served, and a browser to visit it.
 pub(crate) struct Visit {
     address: SocketAddr,
@@ -31,6 +34,7 @@ impl Visit {
     pub(crate) fn set_environment(&self, command: &mut Command) {
         self.browser.set_environment(command);
         command.env("CORACLE_URL", format!("http://{}/", self.address));
+        command.env("CORACLE_EXPERIMENT", paths::target().join(EXPERIMENT));
     }
 
     /// Runs the tests of `tests/browser` whose names match, or all.

@@ -7,6 +7,9 @@
 
 pub(crate) mod canvas;
 
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
 use js_sys::{Array, Math, Uint8Array};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
@@ -229,8 +232,6 @@ pub(crate) fn after(millis: i32, callback: impl FnOnce() + 'static) {
 
 /// Calls back before each repaint, for as long as the page lives.
 pub(crate) fn each_animation_frame(mut callback: impl FnMut(f64) + 'static) {
-    use std::cell::RefCell;
-    use std::rc::Rc;
     type Slot = Rc<RefCell<Option<Closure<dyn FnMut(f64)>>>>;
     let slot: Slot = Rc::default();
     let again = slot.clone();
@@ -275,33 +276,49 @@ impl Drop for Listener {
 }
 
 /// Keys pressed anywhere but where text is written. The callback says whether it used the key.
-pub(crate) fn on_key(callback: impl Fn(&str) -> bool + 'static) -> Listener {
-    Listener::new(document().into(), "keydown", move |event| {
+pub(crate) fn on_key(callback: impl Fn(&str) -> bool + 'static) -> (Listener, Listener) {
+    // Whether the focus is where the pointer put it, and not the Tab key.
+    let is_pointed = Rc::new(Cell::new(false));
+    let pointed = is_pointed.clone();
+    let pointer = Listener::new(document().into(), "pointerdown", move |_| pointed.set(true));
+    let keys = Listener::new(document().into(), "keydown", move |event| {
         let Ok(event) = event.dyn_into::<KeyboardEvent>() else { return };
         let key = event.key();
+        if key == "Tab" {
+            is_pointed.set(false);
+        }
+        // Space presses the button that the keyboard has reached, but not the one clicked last.
+        if key == " " && is_pointed.get() && is_at(BUTTONS) {
+            blur();
+        }
         let has_modifier = event.ctrl_key() || event.alt_key() || event.meta_key();
-        if has_modifier || belongs_to_field(&event, &key) {
+        if has_modifier || belongs_to_field(&key) {
             return;
         }
         if callback(&key) {
             event.prevent_default();
         }
-    })
+    });
+    (pointer, keys)
+}
+
+/// Elements that text is written into, or that have their own use for letters.
+const FIELDS: &str = "input:not([type=range]):not([type=checkbox]), textarea, select";
+/// Elements that Space presses.
+const BUTTONS: &str = "button, summary, input[type=checkbox], input[type=range]";
+
+/// Whether what has the focus matches.
+fn is_at(selector: &str) -> bool {
+    let active = document().active_element();
+    active.is_some_and(|active| active.matches(selector).unwrap_or(false))
 }
 
 /// Whether a key is meant for the element that has the focus, and not for the page.
-fn belongs_to_field(event: &KeyboardEvent, key: &str) -> bool {
-    let Some(target) = event.target().and_then(|target| target.dyn_into::<Element>().ok()) else {
-        return false;
-    };
-    let is = |selector| target.matches(selector).unwrap_or(false);
+fn belongs_to_field(key: &str) -> bool {
     match key {
         "Escape" => false,
-        // Space presses the button that the keyboard is at, but not the one clicked last.
-        " " if is("button:focus-visible, [role=button]:focus-visible, summary:focus-visible") => {
-            true
-        }
-        _ => is("input:not([type=range]):not([type=checkbox]), textarea, select"),
+        " " => is_at(&format!("{BUTTONS}, {FIELDS}")),
+        _ => is_at(FIELDS),
     }
 }
 

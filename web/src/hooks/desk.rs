@@ -32,6 +32,9 @@ impl Desk {
     /// Starts the engine.
     pub(crate) fn new() -> Desk {
         let store = Store::default();
+        store.dispatch(Msg::Theme(dom::stored_theme()));
+        // Heartbeats never rest: who asked for less motion may still ask for them.
+        store.dispatch(Msg::Heartbeats(!dom::prefers_reduced_motion()));
         let reported = store.clone();
         let engine = Engine::start(move |report| {
             let before = reported.read().notices.last().map(|notice| notice.number);
