@@ -94,7 +94,7 @@ pub struct Conductor {
     trace: Trace,
     checker: Checker,
     reports: Vec<Report>,
-    sent: Vec<Flight>,
+    sent: VecDeque<Flight>,
     lost: Vec<(PacketId, Nanos)>,
     delayed: Vec<(PacketId, Nanos)>,
     /// Nodes whose hash is awaited, and the requests that wait for them.
@@ -153,7 +153,7 @@ impl Conductor {
             trace: Trace::default(),
             checker: Checker::default(),
             reports: Vec::new(),
-            sent: Vec::new(),
+            sent: VecDeque::new(),
             lost: Vec::new(),
             delayed: Vec::new(),
             hashes: BTreeSet::new(),

@@ -14,6 +14,8 @@ use crate::protocol::{
 
 /// gRPC's code for a member that cannot be reached.
 const UNAVAILABLE: u32 = 14;
+/// Messages that a frame shows at most, the latest.
+const FLIGHTS_PER_FRAME: usize = 300;
 /// Entries of the table of calls whose answers are awaited, for describing them.
 const REMEMBERED_CALLS: usize = 10_000;
 
@@ -190,7 +192,7 @@ impl Conductor {
             };
             if let Some(why) = loss {
                 round.records.push(Record { at, node: from, what: What::Lost { id, to, why } });
-                self.lost.push((id, at));
+                self.note_lost(id, at);
                 self.refuse(round, at, to, &body, why);
                 continue;
             }
@@ -358,19 +360,25 @@ impl Conductor {
         let parcel = Parcel { from, to, body, lost, incarnation };
         self.parcels.insert((arrives, id), parcel);
         self.flights.insert(id, arrives);
-        // A page that does not ask for frames shall not cost memory.
-        if self.sent.len() < REMEMBERED_CALLS {
-            let lost = lost || self.links.is_cut(from, to);
-            let message = message.clone();
-            self.sent.push(Flight { id, from, to, sent, arrives, message, lost });
+        if self.sent.len() == FLIGHTS_PER_FRAME {
+            self.sent.pop_front();
         }
+        let lost = lost || self.links.is_cut(from, to);
+        self.sent.push_back(Flight { id, from, to, sent, arrives, message: message.clone(), lost });
         id
+    }
+
+    /// Tells the page of a loss, unless there are more than it can show.
+    fn note_lost(&mut self, id: PacketId, at: Nanos) {
+        if self.lost.len() < FLIGHTS_PER_FRAME {
+            self.lost.push((id, at));
+        }
     }
 
     pub(super) fn drop_message(&mut self, id: PacketId) {
         let Some(arrives) = self.flights.remove(&id) else { return };
         if let Some(parcel) = self.parcels.remove(&(arrives, id)) {
-            self.lost.push((id, self.now));
+            self.note_lost(id, self.now);
             let what = What::Lost { id, to: parcel.to, why: Loss::Visitor };
             self.record(parcel.from, what);
         }

@@ -13,7 +13,7 @@ impl Conductor {
             let (records, omitted) = self.trace.take();
             let frame = Frame {
                 lab: self.lab(),
-                sent: std::mem::take(&mut self.sent),
+                sent: std::mem::take(&mut self.sent).into(),
                 lost: std::mem::take(&mut self.lost),
                 delayed: std::mem::take(&mut self.delayed),
                 records,
