@@ -50,8 +50,8 @@ impl Inbox {
         }
     }
 
-    /// Requests come in bursts, each as a message of its own; those of one burst shall find the same
-    /// virtual moment, where their work is done at once.
+    /// Requests come in bursts, each as a message of its own; those of one burst shall find the
+    /// same virtual moment, where their work is done at once.
     async fn collect(&self) {
         let mut known = 0;
         while self.requests.borrow().len() > known {
