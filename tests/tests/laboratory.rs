@@ -2,7 +2,9 @@
 
 use coracle_tests::laboratory::{Laboratory, leader_of, settings};
 use coracle_worker::conductor::Boot;
-use coracle_worker::protocol::{Action, Answer, Condition, Lab, NetworkChange, Request};
+use coracle_worker::protocol::{
+    Action, Answer, Condition, Lab, Network, NetworkChange, Request, Settings,
+};
 
 fn hashes(lab: &Lab) -> Vec<Option<u32>> {
     lab.nodes.iter().map(|node| node.store_hash).collect()
@@ -371,6 +373,30 @@ fn a_saved_experiment_takes_the_same_course_elsewhere() {
     assert_eq!(loaded, Ok(Answer::Text(hash.clone())));
     assert_eq!(other.trace_hash(), hash);
     assert_eq!(other.state().nodes.len(), lab.state().nodes.len());
+}
+
+#[test]
+fn commands_that_are_given_at_once_begin_together_and_are_repeated_so() {
+    let still = Network { delay_us: 0, jitter_us: 0, ..Network::default() };
+    let quick = Settings { network: still, disk_latency_us: 0, ..settings(3, 16) };
+    let mut lab = Laboratory::new(quick);
+    lab.leader();
+    let begin = lab.state().time;
+    for number in 0..64 {
+        let line = format!("put key{number} x");
+        let id = 1_000_000 + number;
+        lab.conductor.request(Request::Exec { id, line, node: None, advance: true });
+    }
+    lab.work();
+    let state = lab.state();
+    let taken = state.time - begin;
+    assert!(taken < 1_000_000, "{taken} ns, though there is no latency anywhere");
+    let revisions: Vec<i64> = state.nodes.iter().map(|node| node.revision).collect();
+    assert!(revisions.contains(&65), "{state:#?}");
+    let saved = lab.text(|id| Request::Save { id });
+    let mut other = Laboratory::new(settings(1, 1));
+    let loaded = other.ask(|id| Request::Load { id, experiment: saved });
+    assert_eq!(loaded, Ok(Answer::Text(lab.trace_hash())));
 }
 
 #[test]

@@ -310,6 +310,7 @@ pub(crate) fn action_words(action: &Action) -> String {
         Action::RemoveNode(n) => format!("You remove node {n} from the cluster."),
         Action::DropMessage(_) => "You drop a message.".into(),
         Action::DelayMessage(_, ms) => format!("You delay a message by {ms} ms."),
+        Action::Burst(commands) => format!("You run {} commands at once.", commands.len()),
         Action::Exec { line, node: None, .. } => format!("You run: {line}"),
         Action::Exec { line, node: Some(n), .. } => format!("You run on node {n}: {line}"),
         Action::Input { line: Some(line), .. } if line.is_empty() => {

@@ -215,6 +215,8 @@ pub enum Action {
         line: String,
         node: Option<NodeNumber>,
     },
+    /// Commands that were given at once, and so begin together.
+    Burst(Vec<Action>),
     Input {
         id: u64,
         line: Option<String>,

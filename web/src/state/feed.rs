@@ -61,9 +61,12 @@ impl Topic {
             }
             What::Sent { .. } | What::Lost { .. } => Topic::Message,
             What::Delivered { .. } => return None,
-            What::Acted(Action::Exec { .. } | Action::Input { .. } | Action::Interrupt { .. }) => {
-                Topic::Client
-            }
+            What::Acted(
+                Action::Exec { .. }
+                | Action::Burst(_)
+                | Action::Input { .. }
+                | Action::Interrupt { .. },
+            ) => Topic::Client,
             What::Acted(_) | What::Failed(_) | What::Violation(_) => Topic::Fault,
             What::Node(event) => match event {
                 Event::Started { .. }

@@ -21,7 +21,7 @@ impl Conductor {
     }
 
     /// Refuses what makes no sense.
-    fn check(&self, action: &Action) -> Result<(), String> {
+    pub(super) fn check(&self, action: &Action) -> Result<(), String> {
         for number in nodes_of(action) {
             if !self.nodes.contains_key(&number) {
                 return Err(format!("there is no node {number}"));
@@ -113,6 +113,11 @@ impl Conductor {
             Action::Exec { id, line, node } => {
                 let nodes = self.asked(node);
                 self.client.exec(id, &line, nodes);
+            }
+            Action::Burst(actions) => {
+                for action in actions {
+                    self.carry_out(action)?;
+                }
             }
             Action::Input { id, line } => self.client.input(id, line),
             Action::Interrupt { id } => self.client.interrupt(id),

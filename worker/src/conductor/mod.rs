@@ -208,6 +208,7 @@ impl Conductor {
                 let allowed = !matches!(
                     action,
                     Action::Exec { .. }
+                        | Action::Burst(_)
                         | Action::Input { .. }
                         | Action::Interrupt { .. }
                         | Action::Failed { .. }
@@ -218,7 +219,7 @@ impl Conductor {
                 };
                 self.answer(id, result);
             }
-            Request::Exec { id, line, node, advance } => self.exec(id, line, node, advance),
+            first @ Request::Exec { .. } => self.exec_burst(first),
             Request::Input { id, line } => self.act_on_command(id, |id| Action::Input { id, line }),
             Request::Interrupt { id } => self.act_on_command(id, |id| Action::Interrupt { id }),
             Request::Run { id, millis } => self.run(id, millis),
@@ -250,20 +251,41 @@ impl Conductor {
         self.reports.push(Report::Done { id, result });
     }
 
-    fn exec(&mut self, page_id: u64, line: String, node: Option<NodeNumber>, advance: bool) {
-        let id = self.next_command;
-        if let Err(sentence) = self.act(Action::Exec { id, line, node }) {
-            let data = format!("Error: {sentence}\n").into_bytes();
-            let stream = crate::protocol::Stream::Stderr;
-            self.reports.push(Report::Output { id: page_id, stream, data });
-            self.reports.push(Report::Exit { id: page_id, code: 128 });
-            return;
+    /// Begins the commands at the head of the requests, all at this moment: those that were given
+    /// at once do not wait for each other.
+    fn exec_burst(&mut self, first: Request) {
+        self.requests.push_front(first);
+        let mut burst = Vec::new();
+        while let Some(Request::Exec { id: page_id, line, node, advance }) =
+            self.requests.pop_front_if(|request| matches!(request, Request::Exec { .. }))
+        {
+            let id = self.next_command;
+            let action = Action::Exec { id, line, node };
+            if let Err(sentence) = self.check(&action) {
+                self.refuse_command(page_id, &sentence);
+                continue;
+            }
+            self.next_command += 1;
+            self.commands.insert(id, page_id);
+            if advance && self.pace.paused() {
+                self.pace.advancing.insert(id);
+            }
+            burst.push(action);
         }
-        self.next_command += 1;
-        self.commands.insert(id, page_id);
-        if advance && self.pace.paused() {
-            self.pace.advancing.insert(id);
-        }
+        let action = match burst.len() {
+            0 => return,
+            1 => burst.remove(0),
+            _ => Action::Burst(burst),
+        };
+        // Each of them was checked.
+        let _ = self.act(action);
+    }
+
+    fn refuse_command(&mut self, page_id: u64, sentence: &str) {
+        let data = format!("Error: {sentence}\n").into_bytes();
+        let stream = crate::protocol::Stream::Stderr;
+        self.reports.push(Report::Output { id: page_id, stream, data });
+        self.reports.push(Report::Exit { id: page_id, code: 128 });
     }
 
     fn act_on_command(&mut self, page_id: u64, make: impl FnOnce(u64) -> Action) {

@@ -139,7 +139,11 @@ impl Conductor {
             return false;
         }
         let Some((_, action)) = replay.actions.pop_front() else { return false };
-        if let Action::Exec { id, .. } = &action {
+        let last = match &action {
+            Action::Burst(actions) => actions.last(),
+            other => Some(other),
+        };
+        if let Some(Action::Exec { id, .. }) = last {
             self.next_command = id + 1;
         }
         // It was possible when it was recorded.
