@@ -175,13 +175,17 @@ pub(super) fn decode_entry(mut payload: Bytes) -> Result<Entry, Malformed> {
     Ok(Entry { log_id, payload })
 }
 
+/// What an entry counts beside its command. Not its size in memory: batches are cut by it, and a
+/// run has to be the same where pointers are shorter.
+const ENTRY_OVERHEAD_BYTES: usize = 64;
+
 /// About how many bytes of memory an entry takes.
 pub(super) fn entry_bytes(entry: &Entry) -> usize {
     let payload = match &entry.payload {
         EntryPayload::Normal(command) => command.0.len(),
         EntryPayload::Blank | EntryPayload::Membership(_) => 0,
     };
-    payload + size_of::<Entry>()
+    payload + ENTRY_OVERHEAD_BYTES
 }
 
 fn put_log_id(buffer: &mut Vec<u8>, id: LogId) {
