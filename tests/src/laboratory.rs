@@ -149,7 +149,8 @@ impl Laboratory {
     /// Starts a command; returns its number.
     pub fn start(&mut self, line: &str, node: Option<NodeNumber>, advance: bool) -> u64 {
         let id = self.id();
-        self.conductor.request(Request::Exec { id, line: line.to_owned(), node, advance });
+        let line = line.to_owned();
+        self.conductor.request(Request::Exec { id, line, node, input: None, advance });
         self.work();
         id
     }

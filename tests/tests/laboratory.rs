@@ -385,7 +385,8 @@ fn commands_that_are_given_at_once_begin_together_and_are_repeated_so() {
     for number in 0..64 {
         let line = format!("put key{number} x");
         let id = 1_000_000 + number;
-        lab.conductor.request(Request::Exec { id, line, node: None, advance: true });
+        let request = Request::Exec { id, line, node: None, input: Some(vec![]), advance: true };
+        lab.conductor.request(request);
     }
     lab.work();
     let state = lab.state();
@@ -397,6 +398,29 @@ fn commands_that_are_given_at_once_begin_together_and_are_repeated_so() {
     let mut other = Laboratory::new(settings(1, 1));
     let loaded = other.ask(|id| Request::Load { id, experiment: saved });
     assert_eq!(loaded, Ok(Answer::Text(lab.trace_hash())));
+}
+
+#[test]
+fn a_command_gets_its_input_with_it_and_a_senseless_line_ends() {
+    let mut lab = Laboratory::new(settings(3, 17));
+    lab.leader();
+    let ask = |lab: &mut Laboratory, id: u64, line: &str, input: &[&str]| {
+        let input = Some(input.iter().map(|line| (*line).to_owned()).collect());
+        let line = line.to_owned();
+        lab.conductor.request(Request::Exec { id, line, node: None, input, advance: true });
+        lab.work();
+        lab.finished(id).expect("it ends")
+    };
+    let done = ask(&mut lab, 1_000_001, "txn", &["version(\"a\") = \"0\"", "", "put a 1", "", ""]);
+    assert_eq!(done.stdout, "SUCCESS\n\nOK\n");
+    let senseless = ask(&mut lab, 1_000_002, "put 'a", &[]);
+    assert_eq!(
+        (senseless.code, senseless.stderr.as_str()),
+        (128, "Error: a ' has no end; close the quote\n")
+    );
+    let time = lab.state().time;
+    lab.work();
+    assert_eq!(lab.state().time, time, "time stands still again");
 }
 
 #[test]

@@ -114,11 +114,9 @@ impl Engine {
         let (ended, outcome) = oneshot::channel();
         let command = Command { stdout: Vec::new(), stderr: Vec::new(), lines, ended };
         self.0.commands.borrow_mut().insert(id, command);
-        self.send(Request::Exec { id, line: line.to_owned(), node, advance: true });
-        for line in input.lines() {
-            self.send(Request::Input { id, line: Some(line.to_owned()) });
-        }
-        self.send(Request::Input { id, line: None });
+        // All at once: a run must not depend on when a later message of the page comes in.
+        let input = Some(input.lines().map(str::to_owned).collect());
+        self.send(Request::Exec { id, line: line.to_owned(), node, input, advance: true });
         outcome.await.map_err(|_| self.end())
     }
 

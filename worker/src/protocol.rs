@@ -36,10 +36,12 @@ pub enum Request {
         action: Action,
     },
     /// Runs a command line of etcdctl. With `advance`, paused time moves on until it has ended.
+    /// `input` is the whole of its standard input, line by line; without it, lines may follow.
     Exec {
         id: u64,
         line: String,
         node: Option<NodeNumber>,
+        input: Option<Vec<String>>,
         advance: bool,
     },
     /// A line for the standard input of a running command; `None` is the end of input.
@@ -214,6 +216,9 @@ pub enum Action {
         id: u64,
         line: String,
         node: Option<NodeNumber>,
+        /// The whole of its standard input, if that was known from the start.
+        #[serde(default)]
+        input: Option<Vec<String>>,
     },
     /// Commands that were given at once, and so begin together.
     Burst(Vec<Action>),

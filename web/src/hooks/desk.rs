@@ -94,7 +94,7 @@ impl Desk {
         let line = line.trim();
         let line = line.strip_prefix("etcdctl ").unwrap_or(line).to_string();
         self.dispatch(Msg::Began { id, line: line.clone(), node });
-        self.engine.send(Request::Exec { id, line, node, advance: false });
+        self.engine.send(Request::Exec { id, line, node, input: None, advance: false });
         for line in typed {
             self.input(id, Some(line.clone()));
         }

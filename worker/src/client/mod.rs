@@ -69,8 +69,15 @@ impl ClientProcess {
         }
     }
 
-    /// Begins a command. `nodes` are asked unless it names endpoints.
-    pub(crate) fn exec(&mut self, id: u64, line: &str, nodes: Vec<NodeNumber>) {
+    /// Begins a command. `nodes` are asked unless it names endpoints; `input` is all of its
+    /// standard input, if that is known.
+    pub(crate) fn exec(
+        &mut self,
+        id: u64,
+        line: &str,
+        nodes: Vec<NodeNumber>,
+        input: Option<Vec<String>>,
+    ) {
         let mut words = match words::split(line) {
             Ok(words) => words,
             Err(sentence) => return self.refuse(id, &sentence),
@@ -78,7 +85,12 @@ impl ClientProcess {
         if words.first().is_some_and(|word| PROGRAM_NAMES.contains(&word.as_str())) {
             words.remove(0);
         }
-        let keyboard = Rc::new(RefCell::new(Keyboard::default()));
+        let mut keyboard = Keyboard::default();
+        if let Some(lines) = input {
+            lines.into_iter().for_each(|line| keyboard.type_line(Some(line)));
+            keyboard.type_line(None);
+        }
+        let keyboard = Rc::new(RefCell::new(keyboard));
         self.keyboards.insert(id, keyboard.clone());
         let (outbox, wire) = (self.outbox.clone(), self.wire.clone());
         let terminal = Terminal { id, outbox: outbox.clone(), keyboard, wire, nodes };
@@ -92,9 +104,12 @@ impl ClientProcess {
 
     fn refuse(&mut self, id: u64, sentence: &str) {
         let data = format!("Error: {sentence}\n").into_bytes();
-        let mut outbox = self.outbox.borrow_mut();
-        outbox.push(Report::Output { id, stream: Stream::Stderr, data });
-        outbox.push(Report::Exit { id, code: 128 });
+        {
+            let mut outbox = self.outbox.borrow_mut();
+            outbox.push(Report::Output { id, stream: Stream::Stderr, data });
+            outbox.push(Report::Exit { id, code: 128 });
+        }
+        self.add(std::future::ready(Ended::Command { id }).boxed_local());
     }
 
     /// Begins a change of the membership, over `nodes`.

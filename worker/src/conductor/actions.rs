@@ -110,9 +110,9 @@ impl Conductor {
             Action::DelayMessage(id, millis) => {
                 self.delay_message(id, (millis * MILLISECOND as f64) as Nanos);
             }
-            Action::Exec { id, line, node } => {
+            Action::Exec { id, line, node, input } => {
                 let nodes = self.asked(node);
-                self.client.exec(id, &line, nodes);
+                self.client.exec(id, &line, nodes, input);
             }
             Action::Burst(actions) => {
                 for action in actions {

@@ -256,11 +256,11 @@ impl Conductor {
     fn exec_burst(&mut self, first: Request) {
         self.requests.push_front(first);
         let mut burst = Vec::new();
-        while let Some(Request::Exec { id: page_id, line, node, advance }) =
+        while let Some(Request::Exec { id: page_id, line, node, input, advance }) =
             self.requests.pop_front_if(|request| matches!(request, Request::Exec { .. }))
         {
             let id = self.next_command;
-            let action = Action::Exec { id, line, node };
+            let action = Action::Exec { id, line, node, input };
             if let Err(sentence) = self.check(&action) {
                 self.refuse_command(page_id, &sentence);
                 continue;
