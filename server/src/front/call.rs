@@ -28,6 +28,8 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use prost::Message;
 
+use super::Remote;
+
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
@@ -77,6 +79,7 @@ pub(crate) struct Call {
     headers: HeaderMap,
     body: RecvStream,
     respond: SendResponse<Bytes>,
+    remote: Remote,
     max_message_bytes: usize,
     counters: Arc<Counters>,
 }
@@ -85,11 +88,12 @@ impl Call {
     pub(crate) fn new(
         request: http::Request<RecvStream>,
         respond: SendResponse<Bytes>,
+        remote: Remote,
         max_message_bytes: usize,
     ) -> Call {
         let (head, body) = request.into_parts();
         let counters = Arc::default();
-        Call { headers: head.headers, body, respond, max_message_bytes, counters }
+        Call { headers: head.headers, body, respond, remote, max_message_bytes, counters }
     }
 
     /// Counts this call in `counters` from now on.
@@ -102,6 +106,12 @@ impl Call {
     /// The metadata entry `name`, if it is there and text.
     pub(crate) fn metadata(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The common name of the client's verified certificate, if it has one.
+    #[allow(dead_code)] // Authentication by certificate reads it (ETCD.md AUTH-11).
+    pub(crate) fn client_common_name(&self) -> Option<&str> {
+        self.remote.common_name.as_deref()
     }
 
     /// Ends the call without a message.

@@ -14,20 +14,22 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio_util::sync::CancellationToken;
 
 use super::io::{Socket, flushing};
-use super::{Handler, limits};
+use super::{Handler, Remote, limits};
 
 /// Serves a connection until the client closes it, or the server stops.
 pub(super) async fn serve<H: Handler>(
     socket: Socket,
     replay: Bytes,
     handler: Arc<H>,
+    remote: Remote,
     stopping: CancellationToken,
 ) {
     let service = service_fn(|request: http::Request<Incoming>| {
-        let handler = handler.clone();
+        let (handler, remote) = (handler.clone(), remote.clone());
         async move {
-            let (head, body) = request.into_parts();
+            let (mut head, body) = request.into_parts();
             drop(body);
+            head.extensions.insert(remote);
             let response = handler.http(http::Request::from_parts(head, ())).await;
             Ok::<_, Infallible>(response.map(Full::new))
         }

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::call::{Call, Status};
 use super::io::{CoalescingIo, Socket, flushing};
-use super::{Handler, Settings, limits};
+use super::{Handler, Remote, Settings, limits};
 
 type Calls = FuturesUnordered<BoxFuture<'static, ()>>;
 
@@ -34,6 +34,7 @@ pub(super) async fn serve<H: Handler>(
     replay: Bytes,
     handler: Arc<H>,
     settings: Settings,
+    remote: Remote,
     stopping: CancellationToken,
 ) {
     let handshake = builder(&settings)
@@ -41,7 +42,7 @@ pub(super) async fn serve<H: Handler>(
     let handshake = timeout(limits::HANDSHAKE_DEADLINE, flushing(&socket, handshake));
     // Whoever does not finish a handshake is not told why, and not worth a log line.
     let Ok(Ok(Ok(connection))) = handshake.await else { return };
-    let mut driver = Driver { connection, calls: Calls::new(), handler, settings };
+    let mut driver = Driver { connection, calls: Calls::new(), handler, settings, remote };
     {
         let mut stop = pin!(stopping.cancelled());
         let run = poll_fn(|cx| match driver.poll(cx) {
@@ -81,6 +82,7 @@ struct Driver<H> {
     calls: Calls,
     handler: Arc<H>,
     settings: Settings,
+    remote: Remote,
 }
 
 impl<H: Handler> Driver<H> {
@@ -107,13 +109,15 @@ impl<H: Handler> Driver<H> {
         }
     }
 
-    fn begin(&mut self, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
+    fn begin(&mut self, mut request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
         if !self.settings.grpc || !is_grpc(&request) {
+            request.extensions_mut().insert(self.remote.clone());
             self.calls.push(Box::pin(plain(self.handler.clone(), request, respond)));
             return;
         }
         let path = request.uri().path().to_owned();
-        let call = Call::new(request, respond, self.settings.max_message_bytes);
+        let call =
+            Call::new(request, respond, self.remote.clone(), self.settings.max_message_bytes);
         match self.handler.grpc(&path, call) {
             Ok(work) => self.calls.push(work),
             Err((call, status)) => call.refuse(status),

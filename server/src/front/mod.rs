@@ -59,6 +59,17 @@ pub(crate) trait Handler: Send + Sync + 'static {
     ) -> impl Future<Output = http::Response<Bytes>> + Send;
 }
 
+/// What is known of the client at the other end of a connection. Plain HTTP requests carry it among
+/// their extensions.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Remote {
+    /// Whether the connection is encrypted.
+    #[allow(dead_code)] // The host whitelist holds for plain connections only (ETCD.md GW-09).
+    pub(crate) secure: bool,
+    /// The common name of the client's certificate, if there is one that was verified; never empty.
+    pub(crate) common_name: Option<Arc<str>>,
+}
+
 /// What holds for the connections of one listener.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
@@ -194,10 +205,11 @@ async fn connection<H: Handler>(
         else => return,
     };
     let socket = Socket::new(stream);
+    let remote = Remote::default();
     if http2 {
-        http2::serve(socket, replay, handler, settings, stopping).await;
+        http2::serve(socket, replay, handler, settings, remote, stopping).await;
     } else {
-        http1::serve(socket, replay, handler, stopping).await;
+        http1::serve(socket, replay, handler, remote, stopping).await;
     }
 }
 
