@@ -28,6 +28,8 @@ pub struct Laboratory {
     pub conductor: Conductor,
     disks: BTreeMap<NodeNumber, MemoryDisk>,
     processes: BTreeMap<NodeNumber, NodeProcess>,
+    /// How often a node was stepped.
+    pub steps: u64,
     /// What the conductor asked to be kept.
     pub memory: Option<String>,
     reports: Vec<Report>,
@@ -50,6 +52,7 @@ impl Laboratory {
             conductor: Conductor::new(boot),
             disks: BTreeMap::new(),
             processes: BTreeMap::new(),
+            steps: 0,
             memory: None,
             reports: Vec::new(),
             next_id: 1,
@@ -87,6 +90,7 @@ impl Laboratory {
             Task::Discard { node } => drop(self.disks.remove(&node)),
             Task::Remember(text) => self.memory = Some(text),
             Task::Step { node, input } => {
+                self.steps += 1;
                 let process = self.processes.get_mut(&node).expect("only processes are stepped");
                 // By way of bytes, as in the page.
                 let bytes = coracle_worker::encode(&input).expect("inputs can be encoded");

@@ -1,9 +1,10 @@
 //! The laboratory's engine without a browser: real nodes in virtual time.
 
+use coracle_core::trace::Event;
 use coracle_tests::laboratory::{Laboratory, leader_of, settings};
 use coracle_worker::conductor::Boot;
 use coracle_worker::protocol::{
-    Action, Answer, Condition, Lab, Network, NetworkChange, Request, Settings,
+    Action, Answer, Condition, Lab, Network, NetworkChange, Record, Report, Request, Settings, What,
 };
 
 fn hashes(lab: &Lab) -> Vec<Option<u32>> {
@@ -340,7 +341,7 @@ fn messages_can_be_dropped_and_delayed() {
     lab.conductor.reports(true);
     lab.run(150);
     let frame = lab.conductor.reports(true).into_iter().find_map(|report| match report {
-        coracle_worker::protocol::Report::Frame(frame) => Some(frame),
+        Report::Frame(frame) => Some(frame),
         _ => None,
     });
     let sent = frame.expect("a frame").sent;
@@ -398,6 +399,35 @@ fn commands_that_are_given_at_once_begin_together_and_are_repeated_so() {
     let mut other = Laboratory::new(settings(1, 1));
     let loaded = other.ask(|id| Request::Load { id, experiment: saved });
     assert_eq!(loaded, Ok(Answer::Text(lab.trace_hash())));
+}
+
+#[test]
+fn writes_of_one_moment_share_their_rounds_and_syncs() {
+    const WRITES: u64 = 32;
+    let still = Network { delay_us: 0, jitter_us: 0, ..Network::default() };
+    let quick = Settings { network: still, disk_latency_us: 0, ..settings(3, 18) };
+    let mut lab = Laboratory::new(quick);
+    let leader = lab.leader();
+    lab.conductor.reports(true);
+    let steps = lab.steps;
+    for number in 0..WRITES {
+        let (id, line) = (1_000_000 + number, format!("put key{number} x"));
+        let input = Some(vec![]);
+        let node = Some(leader);
+        lab.conductor.request(Request::Exec { id, line, node, input, advance: true });
+    }
+    lab.work();
+    assert!((0..WRITES).all(|number| lab.finished(1_000_000 + number).unwrap().code == 0));
+    let taken = lab.steps - steps;
+    assert!(taken <= WRITES / 2, "{taken} steps of nodes for {WRITES} writes");
+    let reports = lab.conductor.reports(true);
+    let Some(Report::Frame(frame)) = reports.first() else { panic!("no frame: {reports:?}") };
+    assert_eq!(frame.omitted, 0, "the frame holds all that happened");
+    let is_sync = |record: &&Record| {
+        record.node == leader && matches!(record.what, What::Node(Event::LogSynced { .. }))
+    };
+    let syncs = frame.records.iter().filter(is_sync).count();
+    assert!((1..=4).contains(&syncs), "{syncs} syncs of the leader's log for {WRITES} writes");
 }
 
 #[test]

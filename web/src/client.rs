@@ -6,9 +6,7 @@ use std::rc::Rc;
 
 use coracle_worker::protocol::{Answer, NodeNumber, Report, Request, Stream};
 use futures_channel::oneshot;
-use js_sys::{Array, WebAssembly};
-use serde::Serialize;
-use serde_wasm_bindgen::Serializer;
+use js_sys::{Array, Uint8Array, WebAssembly};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::{JsFuture, spawn_local};
 use web_sys::{
@@ -29,10 +27,12 @@ pub(crate) type Outcome = (i32, String, String);
 pub(crate) struct Engine(Rc<Inner>);
 
 struct Inner {
-    on_report: Box<dyn Fn(Report)>,
+    on_reports: Box<dyn Fn(Vec<Report>)>,
     worker: RefCell<Option<Worker>>,
-    /// Requests from before the worker was there.
-    early: RefCell<Vec<Request>>,
+    /// Requests that go as one message, when the scripts that make them have had their turn; those
+    /// from before the worker is there wait for it.
+    outbox: RefCell<Vec<Request>>,
+    is_leaving: Cell<bool>,
     last_id: Cell<u64>,
     answers: RefCell<BTreeMap<u64, oneshot::Sender<Result<Answer, String>>>>,
     commands: RefCell<BTreeMap<u64, Command>>,
@@ -55,12 +55,14 @@ enum Readiness {
 }
 
 impl Engine {
-    /// Loads node.wasm once and starts the conductor's worker; `on_report` gets every report.
-    pub(crate) fn start(on_report: impl Fn(Report) + 'static) -> Engine {
+    /// Loads node.wasm once and starts the conductor's worker; `on_reports` gets all reports but
+    /// those that somebody waited for.
+    pub(crate) fn start(on_reports: impl Fn(Vec<Report>) + 'static) -> Engine {
         let engine = Engine(Rc::new(Inner {
-            on_report: Box::new(on_report),
+            on_reports: Box::new(on_reports),
             worker: RefCell::new(None),
-            early: RefCell::default(),
+            outbox: RefCell::default(),
+            is_leaving: Cell::new(false),
             last_id: Cell::new(0),
             answers: RefCell::default(),
             commands: RefCell::default(),
@@ -69,17 +71,29 @@ impl Engine {
         let started = engine.clone();
         spawn_local(async move {
             if let Err(error) = started.load().await {
-                started.take(Report::Fatal { sentence: cannot_start(&error) });
+                started.take(vec![Report::Fatal { sentence: cannot_start(&error) }]);
             }
         });
         engine
     }
 
     pub(crate) fn send(&self, request: Request) {
+        self.0.outbox.borrow_mut().push(request);
+        if !self.0.is_leaving.replace(true) {
+            let engine = self.clone();
+            spawn_local(async move { engine.post() });
+        }
+    }
+
+    /// Sends what is in the outbox, if there is somebody to send it to.
+    fn post(&self) {
+        self.0.is_leaving.set(false);
         let worker = self.0.worker.borrow();
-        match &*worker {
-            Some(worker) => post(worker, &request),
-            None => self.0.early.borrow_mut().push(request),
+        let Some(worker) = &*worker else { return };
+        // Our own types turn into bytes without exception.
+        if let Ok(bytes) = coracle_worker::encode(&self.0.outbox.take()) {
+            let array = Uint8Array::from(bytes.as_slice());
+            let _ = worker.post_message_with_transfer(&array, &Array::of1(&array.buffer()));
         }
     }
 
@@ -155,10 +169,8 @@ impl Engine {
         let worker = Worker::new_with_options(SCRIPT, &options)?;
         self.listen(&worker);
         worker.post_message(&module)?;
-        for request in self.0.early.take() {
-            post(&worker, &request);
-        }
         self.0.worker.replace(Some(worker));
+        self.post();
         self.watch_visibility(&window);
         Ok(())
     }
@@ -167,15 +179,14 @@ impl Engine {
         let engine = self.clone();
         let on_message = Closure::<dyn FnMut(_)>::new(move |event: MessageEvent| {
             let data = event.data();
-            if let Some(text) = data.as_string() {
-                engine.take(Report::Fatal { sentence: failed(&text) });
-            } else {
-                Array::from(&data).iter().for_each(|value| engine.take(report(value)));
-            }
+            engine.take(match data.as_string() {
+                Some(text) => vec![Report::Fatal { sentence: failed(&text) }],
+                None => reports(&Uint8Array::new(&data)),
+            });
         });
         let engine = self.clone();
         let on_error = Closure::<dyn FnMut(_)>::new(move |event: ErrorEvent| {
-            engine.take(Report::Fatal { sentence: cannot_start(&event.message().into()) });
+            engine.take(vec![Report::Fatal { sentence: cannot_start(&event.message().into()) }]);
         });
         worker.set_onmessage(Some(on_message.as_ref().unchecked_ref()));
         worker.set_onerror(Some(on_error.as_ref().unchecked_ref()));
@@ -205,44 +216,61 @@ impl Engine {
         on_change.forget();
     }
 
-    /// Gives a report to whoever waits for it, and to the page.
-    fn take(&self, report: Report) {
-        match &report {
-            Report::Done { id, result } => {
-                if let Some(sender) = self.0.answers.borrow_mut().remove(id) {
-                    let _ = sender.send(result.clone());
-                }
+    /// Gives each report to whoever waits for it, and the others to the page.
+    fn take(&self, mut reports: Vec<Report>) {
+        reports.retain(|report| match report {
+            Report::Done { id, result } => self.answered(*id, result),
+            Report::Output { id, stream, data } => !self.printed(*id, *stream, data),
+            Report::Exit { id, code } => !self.ended(*id, *code),
+            Report::Frame(_) => {
+                self.know(Ok(()));
+                true
             }
-            Report::Output { id, stream, data } => {
-                if let Some(command) = self.0.commands.borrow_mut().get_mut(id) {
-                    match stream {
-                        Stream::Stdout => command.stdout.extend_from_slice(data),
-                        Stream::Stderr => command.stderr.extend_from_slice(data),
-                    }
-                    let printed = command.stdout.iter().filter(|byte| **byte == b'\n').count();
-                    if command.lines.is_some_and(|lines| printed >= lines) {
-                        command.lines = None;
-                        self.send(Request::Interrupt { id: *id });
-                    }
-                }
-            }
-            Report::Exit { id, code } => {
-                if let Some(command) = self.0.commands.borrow_mut().remove(id) {
-                    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-                    let outcome = (*code, text(command.stdout), text(command.stderr));
-                    let _ = command.ended.send(outcome);
-                }
-            }
-            Report::Frame(_) => self.know(Ok(())),
             Report::Fatal { sentence } => {
                 self.know(Err(sentence.clone()));
                 // Nobody will answer: whoever waits is told so.
                 self.0.answers.borrow_mut().clear();
                 self.0.commands.borrow_mut().clear();
+                true
             }
-            Report::Storage { .. } | Report::File { .. } => {}
+            Report::Storage { .. } | Report::File { .. } => true,
+        });
+        if !reports.is_empty() {
+            (self.0.on_reports)(reports);
         }
-        (self.0.on_report)(report);
+    }
+
+    /// Returns whether the page has to know too: of what failed.
+    fn answered(&self, id: u64, result: &Result<Answer, String>) -> bool {
+        if let Some(sender) = self.0.answers.borrow_mut().remove(&id) {
+            let _ = sender.send(result.clone());
+        }
+        result.is_err()
+    }
+
+    /// Collects what a command printed, if it is one whose output is collected.
+    fn printed(&self, id: u64, stream: Stream, data: &[u8]) -> bool {
+        let mut commands = self.0.commands.borrow_mut();
+        let Some(command) = commands.get_mut(&id) else { return false };
+        match stream {
+            Stream::Stdout => command.stdout.extend_from_slice(data),
+            Stream::Stderr => command.stderr.extend_from_slice(data),
+        }
+        let Some(lines) = command.lines else { return true };
+        if command.stdout.iter().filter(|byte| **byte == b'\n').count() >= lines {
+            command.lines = None;
+            self.send(Request::Interrupt { id });
+        }
+        true
+    }
+
+    /// Gives a collected command to whoever ran it.
+    fn ended(&self, id: u64, code: i32) -> bool {
+        let Some(command) = self.0.commands.borrow_mut().remove(&id) else { return false };
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        let outcome = (code, text(command.stdout), text(command.stderr));
+        let _ = command.ended.send(outcome);
+        true
     }
 
     fn know(&self, result: Result<(), String>) {
@@ -252,14 +280,6 @@ impl Engine {
                 let _ = sender.send(result.clone());
             }
         }
-    }
-}
-
-fn post(worker: &Worker, request: &Request) {
-    let serializer = Serializer::new().serialize_large_number_types_as_bigints(true);
-    // Our own types turn into JavaScript values without exception.
-    if let Ok(value) = request.serialize(&serializer) {
-        let _ = worker.post_message(&value);
     }
 }
 
@@ -278,9 +298,11 @@ async fn compile(window: &Window) -> Result<JsValue, JsValue> {
     JsFuture::from(WebAssembly::compile(&bytes)).await
 }
 
-fn report(value: JsValue) -> Report {
-    serde_wasm_bindgen::from_value(value).unwrap_or_else(|error| Report::Fatal {
-        sentence: format!("Page and engine are of different builds ({error}): reload the page."),
+fn reports(message: &Uint8Array) -> Vec<Report> {
+    coracle_worker::decode(&message.to_vec()).unwrap_or_else(|error| {
+        let sentence =
+            format!("Page and engine are of different builds ({error}): reload the page.");
+        vec![Report::Fatal { sentence }]
     })
 }
 

@@ -1,7 +1,7 @@
 //! What moves: message dots, the arcs of the election timers, the clock. Drawn before each repaint
 //! and outside Yew, which would otherwise compare the whole page sixty times a second.
 
-use coracle_worker::protocol::{MAX_NODES, MessageKind, NodeNumber};
+use coracle_worker::protocol::{MAX_NODES, MessageKind, NodeNumber, Speed};
 
 use crate::dom::canvas::{Canvas, Ink, Shape};
 use crate::hooks::Desk;
@@ -12,6 +12,9 @@ use crate::{dom, shapes};
 
 pub(crate) const CANVAS: &str = "message-canvas";
 pub(crate) const CLOCK: &str = "clock";
+/// Where time races nothing can be followed: the picture is drawn at most once in so many
+/// milliseconds, and the cluster has the processor.
+const RACING_MS: f64 = 45.0;
 /// The length of a whole arc, in its own units.
 pub(crate) const ARC_LENGTH: f64 = 1000.0;
 
@@ -33,6 +36,8 @@ struct Painter {
     /// How much of each node's arc is drawn, by its number.
     arcs: [u32; MAX_NODES as usize + 1],
     shown_clock: u64,
+    /// When it was last painted, in real milliseconds.
+    painted: f64,
 }
 
 /// Paints for as long as the page lives.
@@ -48,10 +53,15 @@ pub(crate) fn start(desk: Desk) {
         last: None,
         arcs: [u32::MAX; MAX_NODES as usize + 1],
         shown_clock: u64::MAX,
+        painted: 0.0,
     };
     dom::each_animation_frame(move |_| {
         desk.advance_preset();
-        painter.paint(&desk.store.read(), dom::now());
+        let (state, now) = (desk.store.read(), dom::now());
+        if state.lab.speed != Speed::Full || now - painter.painted >= RACING_MS {
+            painter.painted = now;
+            painter.paint(&state, now);
+        }
     });
 }
 

@@ -1,9 +1,10 @@
 //! What page, conductor and nodes say to each other.
 //!
-//! Page and conductor exchange [`Request`]s and [`Report`]s as JavaScript values; conductor and
-//! node exchange [`StepInput`]s and [`StepOutput`]s as bytes, many per second. Virtual time is in
-//! nanoseconds since the start of the experiment. An [`Action`]'s JSON form is the argument of
-//! `window.coracle.act`, and what a saved experiment holds.
+//! Page and conductor exchange lists of [`Request`]s and [`Report`]s, conductor and node exchange
+//! [`StepInput`]s and [`StepOutput`]s: all as bytes ([`crate::encode`]), which move from worker to
+//! worker without being copied. Virtual time is in nanoseconds since the start of the experiment.
+//! An [`Action`]'s JSON form is the argument of `window.coracle.act`, and what a saved experiment
+//! holds.
 
 use coracle_core::trace::{Event, Role};
 use serde::{Deserialize, Serialize};
@@ -79,8 +80,9 @@ pub enum Request {
     },
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub enum Speed {
+    #[default]
     Paused,
     /// Virtual seconds per real second: 0.001 to 4.
     Rate(f64),
@@ -307,13 +309,20 @@ pub struct Frame {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Lab {
     pub time: Nanos,
-    pub paused: bool,
+    pub speed: Speed,
     pub seed: u64,
     pub nodes: Vec<NodeView>,
     pub links: Vec<LinkView>,
     pub network: Network,
     /// Promises of Raft that were broken, in words. Empty, or we have a bug.
     pub violations: Vec<String>,
+}
+
+impl Lab {
+    /// Whether time stands still.
+    pub fn is_paused(&self) -> bool {
+        self.speed == Speed::Paused
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -617,13 +626,16 @@ pub enum Method {
     Snapshot,
 }
 
-/// 64-bit numbers as decimal strings, or plain numbers where they are small enough.
+/// 64-bit numbers in JSON: decimal strings, or plain numbers where they are small enough.
 mod decimal {
     use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serializer};
 
     pub(super) fn serialize<S: Serializer>(value: &u64, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(value)
+        match serializer.is_human_readable() {
+            true => serializer.collect_str(value),
+            false => serializer.serialize_u64(*value),
+        }
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
@@ -633,6 +645,9 @@ mod decimal {
             Text(String),
             Number(u64),
             Float(f64),
+        }
+        if !from.is_human_readable() {
+            return u64::deserialize(from);
         }
         match Either::deserialize(from)? {
             Either::Text(text) => text.parse().map_err(D::Error::custom),

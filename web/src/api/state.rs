@@ -49,7 +49,7 @@ impl State {
     pub(super) fn of(lab: &Lab) -> State {
         State {
             time_ms: lab.time as f64 / MILLISECOND as f64,
-            paused: lab.paused,
+            paused: lab.is_paused(),
             nodes: lab.nodes.iter().map(Node::of).collect(),
             links: lab.links.iter().map(Link::of).collect(),
             violations: lab.violations.clone(),

@@ -16,7 +16,7 @@ const SHOWN_MAX: usize = 24;
 pub(crate) fn Messages() -> Html {
     let desk = use_desk();
     let (flights, picked) = use_slice((), |state, ()| {
-        let is_still = state.speed == Speed::Paused || state.lab.paused;
+        let is_still = state.speed == Speed::Paused || state.lab.is_paused();
         let flights = match is_still {
             true => state.flights.under_way(state.lab.time, state.heartbeats),
             false => Vec::new(),

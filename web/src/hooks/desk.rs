@@ -36,14 +36,18 @@ impl Desk {
         // Heartbeats never rest: who asked for less motion may still ask for them.
         store.dispatch(Msg::Heartbeats(!dom::prefers_reduced_motion()));
         let reported = store.clone();
-        let engine = Engine::start(move |report| {
+        let engine = Engine::start(move |reports| {
             let before = reported.read().notices.last().map(|notice| notice.number);
-            if let Report::File { name, data, .. } = &report
-                && dom::download(name, data).is_err()
-            {
-                reported.dispatch(Msg::Notice(NO_DOWNLOAD.into()));
+            for report in &reports {
+                if let Report::File { name, data, .. } = report
+                    && dom::download(name, data).is_err()
+                {
+                    reported.dispatch(Msg::Notice(NO_DOWNLOAD.into()));
+                }
             }
-            reported.dispatch(Msg::Reported(report, dom::now()));
+            let now = dom::now();
+            let messages = reports.into_iter().map(|report| Msg::Reported(report, now));
+            reported.dispatch_all(messages);
             expire_notice(&reported, before);
         });
         crate::api::install(&engine);

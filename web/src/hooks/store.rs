@@ -30,7 +30,15 @@ impl Store {
 
     /// Changes the state and tells all that watch it.
     pub(crate) fn dispatch(&self, msg: Msg) {
-        self.0.state.borrow_mut().reduce(msg);
+        self.dispatch_all([msg]);
+    }
+
+    /// Makes all these changes at once: who watches sees their end only.
+    pub(crate) fn dispatch_all(&self, msgs: impl IntoIterator<Item = Msg>) {
+        {
+            let mut state = self.0.state.borrow_mut();
+            msgs.into_iter().for_each(|msg| state.reduce(msg));
+        }
         // A watcher may come or go meanwhile.
         let watchers: Vec<_> =
             self.0.watchers.borrow().iter().map(|(_, watcher)| watcher.clone()).collect();

@@ -33,7 +33,7 @@ use runs::{Runs, Source};
 
 /// The page draws at most so far ahead of the last frame, in real milliseconds.
 const AHEAD_MS: f64 = 17.0;
-/// After so many frames that say otherwise, the engine is right about whether time is paused.
+/// After so many frames that say otherwise, the engine is right about the speed of time.
 const DISAGREEMENTS_MAX: u32 = 20;
 const NOTICES_MAX: usize = 3;
 
@@ -254,10 +254,12 @@ impl State {
         self.is_alive = true;
         self.flights.absorb(&frame, real);
         self.feed.absorb(&frame);
-        let agrees = frame.lab.paused == (self.speed == Speed::Paused);
+        let agrees = frame.lab.speed == self.speed;
         self.disagreements = if agrees { 0 } else { self.disagreements + 1 };
-        if self.disagreements > DISAGREEMENTS_MAX {
-            self.choose_speed(if frame.lab.paused { Speed::Paused } else { self.resume });
+        // The frame that says that time stands still may be the last one.
+        let is_over = !agrees && frame.lab.is_paused();
+        if is_over || self.disagreements > DISAGREEMENTS_MAX {
+            self.choose_speed(frame.lab.speed);
         }
         self.lab = frame.lab;
         self.frame_at = real;
@@ -312,7 +314,7 @@ impl State {
     pub(crate) fn now(&self, real: f64) -> Moment {
         let rate = match self.speed {
             Speed::Paused => 0.0,
-            Speed::Rate(_) if self.lab.paused => 0.0,
+            _ if self.lab.is_paused() => 0.0,
             Speed::Rate(rate) => rate,
             Speed::Full => f64::INFINITY,
         };
@@ -348,9 +350,9 @@ mod tests {
 
     use super::*;
 
-    fn frame(time: u64, paused: bool) -> Msg {
+    fn frame(time: u64, speed: Speed) -> Msg {
         let nodes = vec![NodeView { id: 1, ..NodeView::default() }];
-        let lab = Lab { time, paused, nodes, ..Lab::default() };
+        let lab = Lab { time, speed, nodes, ..Lab::default() };
         Msg::Reported(Report::Frame(Box::new(Frame { lab, ..Frame::default() })), 100.0)
     }
 
@@ -358,7 +360,7 @@ mod tests {
     fn time_goes_on_between_frames_but_not_far() {
         let mut state = State::default();
         state.reduce(Msg::Speed(Speed::Rate(0.5)));
-        state.reduce(frame(MILLISECOND, false));
+        state.reduce(frame(MILLISECOND, Speed::Rate(0.5)));
         assert_eq!(state.now(110.0).time, 6 * MILLISECOND);
         assert_eq!(state.now(9_999.0).time, MILLISECOND + 17 * MILLISECOND / 2);
         state.reduce(Msg::Speed(Speed::Paused));
@@ -374,19 +376,21 @@ mod tests {
     }
 
     #[test]
-    fn in_the_end_the_engine_is_right_about_pauses() {
+    fn in_the_end_the_engine_is_right_about_the_speed() {
         let mut state = State::default();
         for time in 0..=u64::from(DISAGREEMENTS_MAX) {
             assert_eq!(state.speed, Speed::Rate(1.0));
-            state.reduce(frame(time, true));
+            state.reduce(frame(time, Speed::Full));
         }
-        assert_eq!(state.speed, Speed::Paused);
+        assert_eq!(state.speed, Speed::Full);
+        state.reduce(frame(100, Speed::Paused));
+        assert_eq!((state.speed, state.resume), (Speed::Paused, Speed::Full));
     }
 
     #[test]
     fn a_selected_node_opens_its_panel_and_ends_the_invitation() {
         let mut state = State::default();
-        state.reduce(frame(0, false));
+        state.reduce(frame(0, Speed::Rate(1.0)));
         state.reduce(Msg::Tab(Tab::Feed));
         state.reduce(Msg::Select(Some(Selection::Node(1))));
         assert!(state.is_greeted);

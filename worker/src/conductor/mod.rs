@@ -191,6 +191,11 @@ impl Conductor {
         self.replay.is_some() || self.pace.is_busy() || !self.requests.is_empty()
     }
 
+    /// Whether time goes as fast as it can, with no end in sight.
+    pub fn is_racing(&self) -> bool {
+        self.pace.is_racing()
+    }
+
     /// Virtual time.
     pub fn now(&self) -> Nanos {
         self.now

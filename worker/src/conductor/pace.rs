@@ -85,8 +85,16 @@ impl Pace {
 
     /// Whether time goes on without waiting for the real one.
     pub(super) fn is_busy(&self) -> bool {
-        let asked = self.run.is_some() || self.step.is_some() || !self.advancing.is_empty();
-        asked || (self.speed == Speed::Full && !self.hidden)
+        self.is_asked() || (self.speed == Speed::Full && !self.hidden)
+    }
+
+    /// Whether it does so with no end in sight.
+    pub(super) fn is_racing(&self) -> bool {
+        self.speed == Speed::Full && !self.is_asked()
+    }
+
+    fn is_asked(&self) -> bool {
+        self.run.is_some() || self.step.is_some() || !self.advancing.is_empty()
     }
 }
 

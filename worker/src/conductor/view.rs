@@ -30,7 +30,7 @@ impl Conductor {
         };
         Lab {
             time: self.now,
-            paused: self.pace.paused(),
+            speed: self.pace.speed,
             seed: self.boot.settings.seed,
             nodes: self.nodes.values().map(|node| node.view(number_of)).collect(),
             links: self.links.views(),

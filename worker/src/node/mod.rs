@@ -132,8 +132,14 @@ impl NodeProcess {
                 break;
             };
             self.run_at(at);
+            // What comes at one moment is taken in as a whole, as a server reads all that has come:
+            // writes of one moment share a sync of the log and a message to each follower.
+            let mut any = false;
             while let Some((_, input)) = inputs.next_if(|(time, _)| *time <= at) {
                 self.take(at, input);
+                any = true;
+            }
+            if any {
                 self.run_at(at);
             }
         }

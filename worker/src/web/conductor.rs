@@ -9,21 +9,23 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use js_sys::{Array, Function};
-use serde::Serialize;
-use serde_wasm_bindgen::Serializer;
+use js_sys::Function;
 use wasm_bindgen_futures::spawn_local;
 
 use super::processes::Processes;
-use super::scope;
 use super::storage::Storage;
+use super::{scope, wire};
 use crate::conductor::{Boot, Conductor};
 use crate::protocol::{Report, Request, Settings, StorageKind};
 
-/// Milliseconds between two frames.
+/// Milliseconds between two frames, and where time races: no eye follows it then.
 const FRAME_MS: f64 = 1000.0 / 60.0;
+const RACING_FRAME_MS: f64 = 50.0;
 /// No request has to wait longer than this while the conductor is busy.
 const BREATH_MS: f64 = 8.0;
+/// Racing time waits so long for what a script does about a command that has ended: else it would
+/// have to write at another moment, long after.
+const REPLY_MS: f64 = 10.0;
 /// For the wait that only a request ends.
 const FOREVER_MS: f64 = 1e9;
 
@@ -38,8 +40,8 @@ struct Inbox {
 }
 
 impl Inbox {
-    fn push(&self, request: Request) {
-        self.requests.borrow_mut().push_back(request);
+    fn push(&self, requests: Vec<Request>) {
+        self.requests.borrow_mut().extend(requests);
         self.wake();
     }
 
@@ -78,8 +80,8 @@ pub(super) fn main() {
     });
     let inbox = Rc::new(Inbox::default());
     let taken = inbox.clone();
-    scope::listen(move |message| match serde_wasm_bindgen::from_value(message) {
-        Ok(request) => taken.push(request),
+    scope::listen(move |message| match wire::read(&message) {
+        Ok(requests) => taken.push(requests),
         Err(error) => tell(vec![Report::Fatal {
             sentence: format!(
                 "Page and engine are of different builds ({error}): reload the page."
@@ -92,16 +94,10 @@ pub(super) fn main() {
     });
 }
 
-/// Sends reports to the page.
+/// Sends reports to the page, if there are any.
 fn tell(reports: Vec<Report>) {
-    let serializer = Serializer::new().serialize_large_number_types_as_bigints(true);
-    let values: Array = reports
-        .iter()
-        // Our own types turn into JavaScript values without exception.
-        .filter_map(|report| report.serialize(&serializer).ok())
-        .collect();
-    if values.length() > 0 {
-        let _ = scope::worker().post_message(&values);
+    if !reports.is_empty() {
+        scope::post(&reports);
     }
 }
 
@@ -119,6 +115,8 @@ struct Host {
     breathed: f64,
     /// Whether time stands still and the page knows everything.
     settled: bool,
+    /// Whether the page was just told that a command ended.
+    answered: bool,
 }
 
 impl Host {
@@ -153,6 +151,7 @@ impl Host {
             framed: 0.0,
             breathed: scope::now(),
             settled: false,
+            answered: false,
         }
     }
 
@@ -220,12 +219,14 @@ impl Host {
 
     fn tell_page(&mut self) {
         let now = scope::now();
-        let due = self.visible && !self.settled && now - self.framed >= FRAME_MS;
+        let frame_ms = if self.conductor.is_racing() { RACING_FRAME_MS } else { FRAME_MS };
+        let due = self.visible && !self.settled && now - self.framed >= frame_ms;
         let reports = self.conductor.reports(due);
+        self.answered = reports.iter().any(|report| matches!(report, Report::Exit { .. }));
         if due {
             self.framed = now;
             let still =
-                |report: &Report| matches!(report, Report::Frame(frame) if frame.lab.paused);
+                |report: &Report| matches!(report, Report::Frame(frame) if frame.lab.is_paused());
             self.settled = reports.iter().any(still);
         }
         tell(reports);
@@ -238,6 +239,8 @@ impl Host {
             let still = self.settled || !self.visible;
             let next_frame = (self.framed + FRAME_MS - now).max(1.0);
             self.inbox.wait(if still { FOREVER_MS } else { next_frame }).await;
+        } else if self.answered && self.conductor.is_racing() {
+            self.inbox.wait(REPLY_MS).await;
         } else if now - self.breathed > BREATH_MS {
             scope::breathe().await;
         } else {

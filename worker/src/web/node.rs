@@ -35,28 +35,21 @@ impl Storage {
 }
 
 pub(super) fn main() {
-    scope::on_panic(|panic| post(&FromNode::Died(format!("it panicked: {panic}"))));
+    scope::on_panic(|panic| scope::post(&FromNode::Died(format!("it panicked: {panic}"))));
     scope::listen(|message| match wire::read(&message) {
         Ok(ToNode::Boot(boot)) => spawn_local(async {
             match start(boot).await {
-                Ok(()) => post(&FromNode::Ready),
-                Err(reason) => post(&FromNode::Died(reason)),
+                Ok(()) => scope::post(&FromNode::Ready),
+                Err(reason) => scope::post(&FromNode::Died(reason)),
             }
         }),
         Ok(ToNode::Step(input)) => step(input),
-        Ok(ToNode::Image) => post(&match image() {
+        Ok(ToNode::Image) => scope::post(&match image() {
             Ok(image) => FromNode::Image(image),
             Err(reason) => FromNode::Died(reason),
         }),
-        Err(reason) => post(&FromNode::Died(reason)),
+        Err(reason) => scope::post(&FromNode::Died(reason)),
     });
-}
-
-fn post(message: &FromNode) {
-    // There is nobody else to tell that the conductor cannot be told.
-    if let Ok((bytes, moved)) = wire::write(message) {
-        let _ = scope::worker().post_message_with_transfer(&bytes, &moved);
-    }
 }
 
 /// Opens the disk, and makes a process on it that has yet to be started.
@@ -85,11 +78,11 @@ fn step(input: StepInput) {
         _ => None,
     });
     match short {
-        None => post(&message),
+        None => scope::post(&message),
         // The next step begins with files in reserve, or it fails as on a full disk.
         Some(disk) => spawn_local(async move {
             let _ = disk.refill().await;
-            post(&message);
+            scope::post(&message);
         }),
     }
 }

@@ -1,9 +1,12 @@
 //! The little of JavaScript that all workers need: the clock, waiting, messages, errors as text.
 
 use js_sys::{Function, Promise};
+use serde::Serialize;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{DedicatedWorkerGlobalScope, MessageChannel, MessageEvent};
+
+use super::wire;
 
 /// This worker.
 pub(super) fn worker() -> DedicatedWorkerGlobalScope {
@@ -23,6 +26,14 @@ pub(super) fn listen(mut take: impl FnMut(JsValue) + 'static) {
     worker().set_onmessage(Some(listener.as_ref().unchecked_ref()));
     // It serves as long as the worker lives.
     listener.forget();
+}
+
+/// Sends a message of ours to whoever made this worker.
+pub(super) fn post<T: Serialize>(message: &T) {
+    // There is nobody else to tell that it cannot be told.
+    if let Ok((bytes, moved)) = wire::write(message) {
+        let _ = worker().post_message_with_transfer(&bytes, &moved);
+    }
 }
 
 /// Tells what happened, when this worker's instance panics.
