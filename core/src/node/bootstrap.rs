@@ -153,7 +153,8 @@ async fn ask_around<P: Platform>(
             continue;
         }
         let target = PeerTarget { id: 0, urls: vec![url.clone()] };
-        let request = pb::PeerRequest { request: Some(Request::Members(pb::Members {})) };
+        let question = Some(Request::Members(pb::Members {}));
+        let request = pb::PeerRequest { request: question, asker: None };
         match platform.transport().call(target, request, JOIN_TIMEOUT).await {
             Ok(pb::PeerResponse { response: Some(Response::Members(answer)) }) => {
                 match adopt(config, answer, members) {

@@ -109,7 +109,6 @@ impl Call {
     }
 
     /// The common name of the client's verified certificate, if it has one.
-    #[allow(dead_code)] // Authentication by certificate reads it (ETCD.md AUTH-11).
     pub(crate) fn client_common_name(&self) -> Option<&str> {
         self.remote.common_name.as_deref()
     }

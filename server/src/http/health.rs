@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use coracle_core::api::etcdserverpb::{AlarmMember, AlarmType, RangeRequest};
+use coracle_core::auth::Caller;
 use coracle_core::node::NodeInfo;
 use http::{Response, StatusCode};
 
@@ -51,7 +52,7 @@ fn alarm_name(alarm: &AlarmMember) -> &'static str {
 async fn read(member: &Member, serializable: bool) -> Result<(), String> {
     let key = Bytes::from_static(b"a");
     let request = RangeRequest { key, limit: 1, serializable, ..RangeRequest::default() };
-    let result = member.range(request).await;
+    let result = member.range(&Caller::Internal, request).await;
     result.map(|_| ()).map_err(|error| error.message().to_owned())
 }
 

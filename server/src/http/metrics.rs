@@ -157,6 +157,8 @@ fn storage(page: &mut Page, info: &NodeInfo) {
     for (name, value, help) in revisions {
         page.gauge(&format!("etcd_debugging_mvcc_{name}"), value, help);
     }
+    let help = "The current revision of auth store.";
+    page.gauge("etcd_debugging_auth_revision", info.auth_revision, help);
     for (name, value, help) in [
         ("keys_total", info.keys, "Total number of keys."),
         ("watcher_total", info.watchers, "Total number of watchers."),

@@ -4,6 +4,7 @@
 //! else: what a request means is decided there, the same for every host. Methods that are not in a
 //! table are answered with `Unimplemented`, as a client expects of a server that lacks them.
 
+mod auth;
 mod cluster;
 mod kv;
 mod lease;
@@ -15,6 +16,7 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
+use coracle_core::auth::{Caller, Credentials};
 use coracle_core::error::Error;
 use coracle_core::node::Node;
 use futures_util::future::BoxFuture;
@@ -56,7 +58,8 @@ macro_rules! unary {
             kind: "unary",
             run: |context, call| {
                 Box::pin(async move {
-                    call.unary(|request| context.member.$method(request)).await;
+                    let by = context.caller(&call);
+                    call.unary(|request| context.member.$method(&by, request)).await;
                 })
             },
         }
@@ -77,8 +80,14 @@ macro_rules! method {
 }
 use {method, unary};
 
-const SERVICES: [&[Method]; 5] =
-    [&kv::METHODS, &watch::METHODS, &lease::METHODS, &cluster::METHODS, &maintenance::METHODS];
+const SERVICES: [&[Method]; 6] = [
+    &kv::METHODS,
+    &watch::METHODS,
+    &lease::METHODS,
+    &cluster::METHODS,
+    &maintenance::METHODS,
+    &auth::METHODS,
+];
 
 /// What a learner answers (ETCD.md W-07); of ranges only the serializable ones.
 const LEARNERS_SERVE: [&str; 3] = [
@@ -138,7 +147,29 @@ fn requires_leader(call: &Call) -> bool {
     call.metadata("hasleader") == Some("true")
 }
 
+/// What the client of a call shows. A gateway's connection says nothing of who is behind it.
+fn credentials(call: &Call) -> Caller {
+    let gateway = call.metadata("grpcgateway-accept").is_some();
+    let common_name = call.client_common_name().filter(|_| !gateway).map(str::to_owned);
+    Caller::Client(Credentials { token: token(call), common_name })
+}
+
+/// The token of a call: `token`, or `authorization` with or without `Bearer` (ETCD.md W-06).
+fn token(call: &Call) -> Option<String> {
+    let given = call.metadata("token").or_else(|| call.metadata("authorization"))?;
+    Some(given.strip_prefix("Bearer ").unwrap_or(given).to_owned())
+}
+
 impl Context {
+    /// What the client shows of itself. While authentication is off nobody asks, and so nothing is
+    /// looked for.
+    fn caller(&self, call: &Call) -> Caller {
+        match self.member.auth_enabled() {
+            true => credentials(call),
+            false => Caller::anonymous(),
+        }
+    }
+
     /// Ends when a stream that requires a leader has lost it; never if it does not require one.
     async fn leader_lost(&self, required: bool) -> Status {
         if required {
