@@ -7,8 +7,9 @@
 //! ```
 //!
 //! The order of a start: lock the data directory, bind every socket (so that a taken port is found
-//! before anything is written), start the node, then serve peers and clients. A stop goes the other
-//! way round, but hands leadership over first, while clients are still served.
+//! before anything is written), start the node, then serve peers and metrics, then clients, when the
+//! cluster knows the member. A stop goes the other way round, but hands leadership over first, while
+//! clients are still served.
 
 use std::io;
 use std::net::TcpListener;
@@ -37,6 +38,10 @@ use crate::rpc::{self, Member, Outlook, Router};
 /// How long handing over leadership and the last flush may take.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(7);
 
+/// How long clients wait for a member that has not told the cluster about itself yet: without a
+/// quorum it is served all the same, for serializable reads and to say what is wrong.
+const PUBLISH_LIMIT: Duration = Duration::from_secs(5);
+
 /// Why a server did not start. Each is a sentence for the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -50,10 +55,14 @@ pub enum ServeError {
     Node(#[from] StartError),
 }
 
+/// A socket that is bound, and what holds for its connections.
+type Listener = (TcpListener, Settings);
+
 /// A member that serves its clients and peers.
 pub struct Server {
     member: Arc<Member>,
-    front: Front,
+    /// For metrics alone, and for clients.
+    fronts: [Front; 2],
     node: NodeThread,
 }
 
@@ -68,13 +77,8 @@ impl Server {
             max_concurrent_streams: config.max_concurrent_streams,
         };
         let metrics_settings = Settings { grpc: false, ..client_settings };
-        let mut listeners = Vec::new();
-        for url in &config.listen_client_urls {
-            listeners.push((listen(url)?, client_settings));
-        }
-        for url in &config.listen_metrics_urls {
-            listeners.push((listen(url)?, metrics_settings));
-        }
+        let clients = listen_all(&config.listen_client_urls, client_settings)?;
+        let metrics = listen_all(&config.listen_metrics_urls, metrics_settings)?;
         let peers = config.listen_peer_urls.iter().map(listen).collect::<Result<Vec<_>, _>>()?;
 
         let threads = config.front_threads;
@@ -82,12 +86,16 @@ impl Server {
         let (node, member, outlook) = NodeThread::start(config, disk, peers).await?;
         let router = Router::new(member.clone(), outlook);
         let services = Arc::new(Services { member: member.clone(), router });
-        let front = Front::start(listeners, threads, &services)?;
+        let metrics = Front::start(metrics, 1, &services)?;
+        if timeout(PUBLISH_LIMIT, member.published()).await.is_err() {
+            tracing::warn!("the cluster is not ready, serving clients nevertheless");
+        }
+        let clients = Front::start(clients, threads, &services)?;
         tracing::info!("ready to serve client requests");
         for url in urls {
             tracing::info!(traffic = "grpc+http", address = %url, "serving client traffic");
         }
-        Ok(Server { member, front, node })
+        Ok(Server { member, fronts: [metrics, clients], node })
     }
 
     /// Waits until the node stops by itself, and says why.
@@ -102,9 +110,15 @@ impl Server {
         if timeout(SHUTDOWN_LIMIT, shutdown).await.is_err() {
             tracing::warn!("the node did not stop in time");
         }
-        self.front.stop();
+        for front in self.fronts {
+            front.stop();
+        }
         self.node.stop();
     }
+}
+
+fn listen_all(urls: &[Url], settings: Settings) -> Result<Vec<Listener>, ServeError> {
+    urls.iter().map(|url| Ok((listen(url)?, settings))).collect()
 }
 
 fn listen(url: &Url) -> Result<TcpListener, ServeError> {

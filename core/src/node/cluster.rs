@@ -2,6 +2,7 @@
 //! (see `reconcile`).
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 
@@ -17,9 +18,12 @@ use crate::cluster::member_id;
 use crate::error::Error;
 use crate::platform::Platform;
 use crate::platform::parse_peer_url;
+use crate::raft::types::AsyncRuntime;
 
 /// A learner may be promoted when it has stored this share of the leader's log, in percent. CL-04.
 const LEARNER_READY_PERCENT: u64 = 90;
+/// Between two looks whether this member's name and client URLs are known.
+const PUBLISHED_LOOKS: Duration = Duration::from_millis(5);
 
 impl<P: Platform> Node<P> {
     /// Cluster.MemberAdd. CL-01. It returns at once, before the new member's process runs.
@@ -225,28 +229,37 @@ impl<P: Platform> Node<P> {
 
     /// Tells the cluster this member's name and client URLs, until it is told.
     pub(super) async fn publish(&self) {
-        loop {
+        while !self.is_published() {
+            if self.stop.reason().is_some() {
+                return;
+            }
             let publish = MemberPublish {
                 id: self.member_id,
                 name: self.config.name.clone(),
                 client_urls: self.config.advertise_client_urls.clone(),
             };
-            let known = self.members.get(self.member_id).is_some_and(|member| {
-                member.name == publish.name && member.client_ur_ls == publish.client_urls
-            });
-            if known && !self.members.is_empty() {
-                let name = &self.config.name;
-                tracing::info!(%name, "published local member to cluster through raft");
-                return;
-            }
-            if self.stop.reason().is_some() {
-                return;
-            }
             // Not applied in time: the loop looks at the table and tries again.
             let publish = CommandRequest::MemberPublish(publish);
             let _ = self.propose(&Identity::Internal, publish).await;
             self.pause_for_leader().await;
         }
+        let name = &self.config.name;
+        tracing::info!(%name, "published local member to cluster through raft");
+    }
+
+    /// Returns when the cluster knows this member's name and client URLs: from then on the member
+    /// lists that clients get name it as it is.
+    pub async fn published(&self) {
+        while !self.is_published() {
+            P::Runtime::sleep(PUBLISHED_LOOKS).await;
+        }
+    }
+
+    fn is_published(&self) -> bool {
+        self.members.get(self.member_id).is_some_and(|member| {
+            member.name == self.config.name
+                && member.client_ur_ls == self.config.advertise_client_urls
+        })
     }
 }
 
