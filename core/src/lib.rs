@@ -7,7 +7,6 @@
 
 pub mod api;
 pub mod apply;
-pub mod auth;
 pub mod backend;
 pub mod cluster;
 pub mod error;

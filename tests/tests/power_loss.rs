@@ -256,9 +256,6 @@ impl LeaseKeeper for NoLeases {
     }
     fn attach(&self, _: i64, _: Bytes) {}
     fn detach(&self, _: i64, _: &[u8]) {}
-    fn every_key(&self, _: i64, _: &mut dyn FnMut(&[u8]) -> bool) -> bool {
-        true
-    }
 }
 
 fn random_command(random: &mut SplitMix64, id: u64, store: &Store) -> Command {
@@ -286,7 +283,7 @@ fn random_command(random: &mut SplitMix64, id: u64, store: &Store) -> Command {
             Request::Compaction(CompactionRequest { revision, physical: false })
         }
     };
-    Command { id, request: Some(request), asker: None }
+    Command { id, request: Some(request) }
 }
 
 fn key(number: u64) -> Bytes {
