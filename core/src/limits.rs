@@ -38,6 +38,12 @@ pub const LEASE_CHECKPOINT_INTERVAL: Duration = Duration::from_secs(300);
 pub const MAX_LEASE_EXPIRIES_PER_SECOND: usize = 750;
 /// When an expired lease that was not revoked is proposed for revocation again.
 pub const LEASE_EXPIRY_RETRY: Duration = Duration::from_secs(3);
+/// Simple tokens that a member remembers; the oldest goes first.
+pub const MAX_SIMPLE_TOKENS: usize = 65_536;
+/// Passwords being hashed or compared at once; more wait.
+pub const MAX_PASSWORD_JOBS: usize = 64;
+/// Bytes of a password that bcrypt takes into account; a longer one is refused.
+pub const MAX_PASSWORD_BYTES: usize = 72;
 /// Revisions that the watch hub keeps at hand.
 pub const WATCH_RING_REVISIONS: usize = 4_096;
 /// Bytes of events that the watch hub keeps at hand.

@@ -184,6 +184,8 @@ pub enum Change {
     MemberPublish {
         id: u64,
     },
+    /// Users, roles, permissions or tokens.
+    Auth,
     /// An entry of a kind that this version does not know, or an empty one.
     Other,
 }
@@ -217,6 +219,7 @@ impl Change {
             Some(Request::MemberUpdate(update)) => Change::MemberUpdate { id: update.id },
             Some(Request::MemberPromote(promote)) => Change::MemberPromote { id: promote.id },
             Some(Request::MemberPublish(publish)) => Change::MemberPublish { id: publish.id },
+            Some(Request::Auth(_)) => Change::Auth,
             None => Change::Other,
         }
     }

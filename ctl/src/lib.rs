@@ -24,11 +24,11 @@
 
 pub mod client;
 pub mod environment;
+pub mod go;
 
 mod args;
 mod commands;
 mod format;
-mod go;
 mod help;
 
 use futures_util::FutureExt;

@@ -20,23 +20,34 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt as subscriber_fmt};
 
-use crate::config::LogConfig;
+use crate::config::settings::{LogConfig, LogOutput};
+
+/// The target of an event that ends the process: its level is `fatal`, which tracing has not.
+pub const FATAL: &str = "fatal";
 
 /// Sends the process's logs where `config` says. Does nothing if that was done before.
-pub fn start(config: LogConfig) {
+pub fn start(config: &LogConfig) -> io::Result<()> {
     // What openraft says is for its developers: the node itself reports what concerns operators.
     let raft = if config.level > Level::INFO { LevelFilter::DEBUG } else { LevelFilter::OFF };
     let filter = Targets::new()
         .with_default(LevelFilter::from_level(config.level))
         .with_target("openraft", raft);
     let layer = subscriber_fmt::layer().event_format(ZapFormat { json: config.json });
-    let layer = if config.stdout {
+    let layer = if config.outputs == [LogOutput::Stdout] {
         layer.with_writer(io::stdout).with_filter(filter).boxed()
     } else {
         layer.with_writer(io::stderr).with_filter(filter).boxed()
     };
     // Fails only where a test or an embedding program has a subscriber already.
     _ = tracing_subscriber::registry().with(layer).try_init();
+    Ok(())
+}
+
+/// Sends the logs to standard error: for what is to be said before the configuration is known.
+pub fn start_default() {
+    let config = LogConfig { level: Level::INFO, json: true, outputs: vec![LogOutput::Stderr] };
+    // Standard error needs no opening.
+    _ = start(&config);
 }
 
 struct ZapFormat {
@@ -59,7 +70,10 @@ where
         let mut fields = Fields::default();
         event.record(&mut fields);
         let metadata = event.metadata();
-        let level = metadata.level().as_str().to_lowercase();
+        let level = match metadata.target() {
+            FATAL => FATAL.to_owned(),
+            _ => metadata.level().as_str().to_lowercase(),
+        };
         let file = Path::new(metadata.file().unwrap_or_default()).file_name().unwrap_or_default();
         let caller = format!("{}:{}", file.display(), metadata.line().unwrap_or_default());
         if self.json {

@@ -7,7 +7,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use coracle_core::node::{ETCD_VERSION, StopReason};
-use coracle_server::config::{self, Config, Parsed};
+use coracle_server::config::{self, Config, ConfigError, Parsed, Warning};
+use coracle_server::logging::FATAL;
 use coracle_server::{ctl_client, logging, server::Server};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -28,7 +29,8 @@ fn main() -> ExitCode {
         Some(flag) if flag.starts_with('-') => serve(&arguments),
         None => serve(&["--help".to_owned()]),
         Some(other) => {
-            complain(&format!("unknown command {other:?}: try 'serve', 'ctl' or '--help'"));
+            let usage = config::usage();
+            complain(&format!("unknown command {other:?}: try 'serve' or 'ctl'\n{usage}"));
             ExitCode::from(2)
         }
     }
@@ -41,18 +43,21 @@ fn serve(arguments: &[String]) -> ExitCode {
         .collect();
     let config = match config::parse(arguments, &environment) {
         Ok(Parsed::Serve(config)) => *config,
-        Ok(Parsed::Help(text)) => return print(&text),
-        Ok(Parsed::Version) => return print(&version()),
-        Err(error) => {
-            complain(&error.message);
-            return ExitCode::from(error.exit_status);
+        Ok(Parsed::Help { usage, flags }) => {
+            complain(usage);
+            return print(&flags);
         }
+        Ok(Parsed::Version) => return print(&version()),
+        Err(error) => return refuse(&error),
     };
-    logging::start(config.log);
+    if let Err(error) = logging::start(&config.log) {
+        complain(&error.to_string());
+        return ExitCode::FAILURE;
+    }
     match run(config) {
         Ok(code) => code,
         Err(error) => {
-            tracing::error!(error = format!("{error:#}"), "the server failed");
+            tracing::error!(target: FATAL, error = format!("{error:#}"), "discovery failed");
             ExitCode::FAILURE
         }
     }
@@ -64,9 +69,7 @@ fn run(config: Config) -> Result<ExitCode> {
     let (server, ended) = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).context("cannot watch signals")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch signals")?;
-        for warning in &config.warnings {
-            tracing::warn!("{warning}");
-        }
+        config.warnings.iter().for_each(tell);
         tracing::info!(
             name = config.node.name,
             data_dir = %config.data_dir.display(),
@@ -167,5 +170,33 @@ fn print(text: &str) -> ExitCode {
 
 fn complain(text: &str) {
     // There is no other place to complain to.
-    _ = writeln!(std::io::stderr(), "{text}\nSee 'coracle --help'.");
+    _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// Says why there is no configuration, where and how etcd does.
+fn refuse(error: &ConfigError) -> ExitCode {
+    match error {
+        ConfigError::Usage(text) => complain(&format!("{text}\n{}", config::usage())),
+        ConfigError::Verify(text) => {
+            logging::start_default();
+            tracing::warn!(error = text, "failed to verify flags");
+        }
+        ConfigError::Shadowed { variable } => {
+            logging::start_default();
+            tracing::error!(target: FATAL, environment_variable = variable, "{error}");
+        }
+    }
+    ExitCode::from(error.exit_status())
+}
+
+fn tell(warning: &Warning) {
+    match warning {
+        Warning::Text(text) => tracing::warn!("{text}"),
+        Warning::UnknownVariable(variable) => {
+            tracing::warn!(environment_variable = variable, "unrecognized environment variable");
+        }
+        Warning::SpecialVariable(value) => {
+            tracing::warn!(key = "ETCD_VERSION", value, "cannot set special environment variable");
+        }
+    }
 }

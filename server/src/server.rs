@@ -7,8 +7,9 @@
 //! ```
 //!
 //! The order of a start: lock the data directory, bind every socket (so that a taken port is found
-//! before anything is written), start the node, then serve peers and clients. A stop goes the other
-//! way round, but hands leadership over first, while clients are still served.
+//! before anything is written), start the node, then serve peers and metrics, then clients, when the
+//! cluster knows the member. A stop goes the other way round, but hands leadership over first, while
+//! clients are still served.
 
 use std::io;
 use std::net::TcpListener;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use bytes::Bytes;
 use coracle_core::limits::GRPC_OVERHEAD_BYTES;
 use coracle_core::node::{Node, StartError, StopReason};
 use futures_util::future::BoxFuture;
@@ -27,15 +29,18 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::config::urls::Url;
-use crate::front::body::{Answer, RequestBody};
 use crate::front::call::{Call, Status};
-use crate::front::{self, Front, Handler, Plain, Settings};
-use crate::http::Pages;
+use crate::front::{self, Front, Handler, Settings};
+use crate::http;
 use crate::platform::{Identity, Native, NativeDisk, PeerListener, TcpTransport};
 use crate::rpc::{self, Member, Outlook, Router};
 
 /// How long handing over leadership and the last flush may take.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(7);
+
+/// How long clients wait for a member that has not told the cluster about itself yet: without a
+/// quorum it is served all the same, for serializable reads and to say what is wrong.
+const PUBLISH_LIMIT: Duration = Duration::from_secs(5);
 
 /// Why a server did not start. Each is a sentence for the operator.
 #[derive(Debug, thiserror::Error)]
@@ -50,10 +55,14 @@ pub enum ServeError {
     Node(#[from] StartError),
 }
 
+/// A socket that is bound, and what holds for its connections.
+type Listener = (TcpListener, Settings);
+
 /// A member that serves its clients and peers.
 pub struct Server {
     member: Arc<Member>,
-    front: Front,
+    /// For metrics alone, and for clients.
+    fronts: [Front; 2],
     node: NodeThread,
 }
 
@@ -62,47 +71,31 @@ impl Server {
     pub async fn start(config: Config) -> Result<Server, ServeError> {
         let disk = NativeDisk::open(&config.data_dir, config.fsync)
             .map_err(|cause| ServeError::DataDir { path: config.data_dir.clone(), cause })?;
-        let max_message_bytes = config.node.max_request_bytes + GRPC_OVERHEAD_BYTES;
         let client_settings = Settings {
             grpc: true,
-            http: match config.listen_client_http_urls[..] {
-                [] => Plain::Client,
-                _ => Plain::Nothing,
-            },
-            max_message_bytes,
+            max_message_bytes: config.node.max_request_bytes + GRPC_OVERHEAD_BYTES,
             max_concurrent_streams: config.max_concurrent_streams,
         };
-        let http_settings =
-            Settings { grpc: false, http: Plain::Client, ..client_settings.clone() };
-        let metrics_settings =
-            Settings { grpc: false, http: Plain::Metrics, ..client_settings.clone() };
-        let mut listeners = Vec::new();
-        for url in &config.listen_client_urls {
-            listeners.push((listen(url)?, client_settings.clone()));
-        }
-        for url in &config.listen_client_http_urls {
-            listeners.push((listen(url)?, http_settings.clone()));
-        }
-        for url in &config.listen_metrics_urls {
-            listeners.push((listen(url)?, metrics_settings.clone()));
-        }
+        let metrics_settings = Settings { grpc: false, ..client_settings };
+        let clients = listen_all(&config.listen_client_urls, client_settings)?;
+        let metrics = listen_all(&config.listen_metrics_urls, metrics_settings)?;
         let peers = config.listen_peer_urls.iter().map(listen).collect::<Result<Vec<_>, _>>()?;
 
         let threads = config.front_threads;
         let urls = config.listen_client_urls.clone();
-        let http = config.http.clone();
         let (node, member, outlook) = NodeThread::start(config, disk, peers).await?;
-        let router = Arc::new(Router::new(member.clone(), outlook, http.extensive_metrics));
-        let pages = Pages::new(member.clone(), router.clone(), &http, max_message_bytes);
-        let services = Arc::new(Services { router, pages });
-        let checked = services.clone();
-        node.handle.spawn(async move { checked.pages.check_health().await });
-        let front = Front::start(listeners, threads, &services)?;
+        let router = Router::new(member.clone(), outlook);
+        let services = Arc::new(Services { member: member.clone(), router });
+        let metrics = Front::start(metrics, 1, &services)?;
+        if timeout(PUBLISH_LIMIT, member.published()).await.is_err() {
+            tracing::warn!("the cluster is not ready, serving clients nevertheless");
+        }
+        let clients = Front::start(clients, threads, &services)?;
         tracing::info!("ready to serve client requests");
         for url in urls {
             tracing::info!(traffic = "grpc+http", address = %url, "serving client traffic");
         }
-        Ok(Server { member, front, node })
+        Ok(Server { member, fronts: [metrics, clients], node })
     }
 
     /// Waits until the node stops by itself, and says why.
@@ -117,9 +110,15 @@ impl Server {
         if timeout(SHUTDOWN_LIMIT, shutdown).await.is_err() {
             tracing::warn!("the node did not stop in time");
         }
-        self.front.stop();
+        for front in self.fronts {
+            front.stop();
+        }
         self.node.stop();
     }
+}
+
+fn listen_all(urls: &[Url], settings: Settings) -> Result<Vec<Listener>, ServeError> {
+    urls.iter().map(|url| Ok((listen(url)?, settings))).collect()
 }
 
 fn listen(url: &Url) -> Result<TcpListener, ServeError> {
@@ -221,8 +220,8 @@ fn serve_peers(
 
 /// What the front hands its calls to.
 struct Services {
-    router: Arc<Router>,
-    pages: Pages,
+    member: Arc<Member>,
+    router: Router,
 }
 
 impl Handler for Services {
@@ -234,11 +233,7 @@ impl Handler for Services {
         self.router.route(path, call)
     }
 
-    async fn http(
-        self: &Arc<Self>,
-        settings: Settings,
-        request: http::Request<RequestBody>,
-    ) -> Answer {
-        self.pages.answer(settings, request).await
+    async fn http(self: &Arc<Self>, request: ::http::Request<()>) -> ::http::Response<Bytes> {
+        http::answer(&self.member, &self.router, &request).await
     }
 }

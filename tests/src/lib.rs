@@ -5,7 +5,7 @@
 //! and to Coracle and compares every answer. [`chaos`] loads a cluster whose members are killed
 //! and paused, and [`check`] decides whether the recorded history kept etcd's promises.
 //! [`local_cluster`] runs nodes within the test's own process. [`grpc`] holds the generated
-//! clients, [`http`] a plain one, and [`side_by_side`] asks etcd and Coracle the same over it.
+//! clients.
 
 pub mod chaos;
 pub mod check;
@@ -13,9 +13,7 @@ pub mod cluster;
 pub mod codec;
 pub mod conformance;
 pub mod grpc;
-pub mod http;
 pub mod laboratory;
 pub mod local_cluster;
 pub mod programs;
-pub mod side_by_side;
 pub mod transcript;

@@ -5,8 +5,12 @@ use std::time::Duration;
 
 use coracle_core::api::etcdserverpb as pb;
 use coracle_core::api::mvccpb;
+use coracle_core::auth::Caller;
 use coracle_core::error::Error;
 use coracle_tests::local_cluster::{LocalCluster, LocalNode, eventually, peer_url};
+
+/// Nobody in these tests has credentials, or needs any.
+const INTERNAL: Caller = Caller::Internal;
 
 fn put(key: &str, value: &str) -> pb::PutRequest {
     pb::PutRequest {
@@ -21,12 +25,13 @@ fn get(key: &str) -> pb::RangeRequest {
 }
 
 async fn value(node: &LocalNode, key: &str) -> Option<String> {
-    let response = node.range(get(key)).await.expect("a read on a healthy cluster");
+    let response = node.range(&INTERNAL, get(key)).await.expect("a read on a healthy cluster");
     response.kvs.first().map(|kv| String::from_utf8_lossy(&kv.value).into_owned())
 }
 
 async fn hash(node: &LocalNode) -> (u32, i64) {
-    let response = node.hash_kv(pb::HashKvRequest { revision: 0 }).await.expect("a hash");
+    let response =
+        node.hash_kv(&INTERNAL, pb::HashKvRequest { revision: 0 }).await.expect("a hash");
     (response.hash, response.hash_revision)
 }
 
@@ -56,10 +61,11 @@ async fn kv_07_a_write_through_any_member_is_read_on_every_member() {
     cluster.leader().await;
     for (number, node) in &cluster.nodes {
         let key = format!("key{number}");
-        let response = node.put(put(&key, "value")).await.expect("a put");
+        let response = node.put(&INTERNAL, put(&key, "value")).await.expect("a put");
         assert_eq!(response.header.expect("a header").member_id, node.member_id());
         // The member that was written through has applied the write itself.
-        let local = node.range(pb::RangeRequest { serializable: true, ..get(&key) }).await;
+        let local =
+            node.range(&INTERNAL, pb::RangeRequest { serializable: true, ..get(&key) }).await;
         assert_eq!(local.expect("a serializable read").kvs.len(), 1);
         for reader in cluster.nodes.values() {
             assert_eq!(value(reader, &key).await.as_deref(), Some("value"));
@@ -72,10 +78,10 @@ async fn kv_07_a_write_through_any_member_is_read_on_every_member() {
 async fn a_stopped_leader_is_replaced_and_catches_up() {
     let mut cluster = LocalCluster::start(3).await;
     let leader = cluster.leader().await;
-    cluster.nodes[&leader].put(put("a", "1")).await.expect("a put");
+    cluster.nodes[&leader].put(&INTERNAL, put("a", "1")).await.expect("a put");
     cluster.stop_node(leader).await;
     let next = cluster.leader().await;
-    cluster.nodes[&next].put(put("a", "2")).await.expect("a put without the old leader");
+    cluster.nodes[&next].put(&INTERNAL, put("a", "2")).await.expect("a put without the old leader");
     cluster.start_node(leader).await.expect("the old leader starts again");
     assert_eq!(value(&cluster.nodes[&leader], "a").await.as_deref(), Some("2"));
     agree(&cluster).await;
@@ -85,7 +91,7 @@ async fn a_stopped_leader_is_replaced_and_catches_up() {
 async fn kv_07_an_isolated_leader_serves_only_serializable_reads() {
     let cluster = LocalCluster::start(3).await;
     let leader = cluster.leader().await;
-    cluster.nodes[&leader].put(put("a", "old")).await.expect("a put");
+    cluster.nodes[&leader].put(&INTERNAL, put("a", "old")).await.expect("a put");
     let others: Vec<usize> = cluster.nodes.keys().copied().filter(|n| *n != leader).collect();
     cluster.partition(&[leader], &others);
     let isolated = &cluster.nodes[&leader];
@@ -93,10 +99,11 @@ async fn kv_07_an_isolated_leader_serves_only_serializable_reads() {
         others.iter().find(|n| cluster.nodes[n].info().is_leader).copied()
     })
     .await;
-    cluster.nodes[&others[0]].put(put("a", "new")).await.expect("the majority writes");
-    let stale = isolated.range(pb::RangeRequest { serializable: true, ..get("a") }).await;
+    cluster.nodes[&others[0]].put(&INTERNAL, put("a", "new")).await.expect("the majority writes");
+    let stale =
+        isolated.range(&INTERNAL, pb::RangeRequest { serializable: true, ..get("a") }).await;
     assert_eq!(&stale.expect("a serializable read").kvs[0].value[..], b"old");
-    assert_eq!(isolated.range(get("a")).await.expect_err("no quorum"), Error::Timeout);
+    assert_eq!(isolated.range(&INTERNAL, get("a")).await.expect_err("no quorum"), Error::Timeout);
     cluster.heal();
     assert_eq!(value(isolated, "a").await.as_deref(), Some("new"));
     agree(&cluster).await;
@@ -108,16 +115,16 @@ async fn cl_01_a_one_member_cluster_grows_before_the_new_process_runs() {
     cluster.leader().await;
     let first = cluster.nodes[&1].clone();
     let add = pb::MemberAddRequest { peer_ur_ls: vec![peer_url(2)], is_learner: false };
-    let added = first.member_add(add.clone()).await.expect("member add");
+    let added = first.member_add(&INTERNAL, add.clone()).await.expect("member add");
     assert_eq!(added.members.len(), 2);
-    first.put(put("a", "1")).await.expect("a put while the second member is not there");
-    assert_eq!(first.member_add(add).await.expect_err("taken"), Error::PeerURLExist);
+    first.put(&INTERNAL, put("a", "1")).await.expect("a put while the second member is not there");
+    assert_eq!(first.member_add(&INTERNAL, add).await.expect_err("taken"), Error::PeerURLExist);
     cluster.start_node(2).await.expect("the added member starts");
     let second = cluster.nodes[&2].clone();
     assert_eq!(value(&second, "a").await.as_deref(), Some("1"));
     let both = eventually("both members published", || {
         let members = futures_util::FutureExt::now_or_never(
-            first.member_list(pb::MemberListRequest { linearizable: false }),
+            first.member_list(&INTERNAL, pb::MemberListRequest { linearizable: false }),
         )?;
         let members = members.ok()?.members;
         members.iter().all(|member| !member.client_ur_ls.is_empty()).then_some(members)
@@ -126,11 +133,14 @@ async fn cl_01_a_one_member_cluster_grows_before_the_new_process_runs() {
     assert_eq!(both.len(), 2);
     agree(&cluster).await;
     let id = second.member_id();
-    let left = first.member_remove(pb::MemberRemoveRequest { id }).await.expect("member remove");
+    let left = first
+        .member_remove(&INTERNAL, pb::MemberRemoveRequest { id })
+        .await
+        .expect("member remove");
     assert_eq!(left.members.len(), 1);
     let reason = tokio::time::timeout(Duration::from_secs(10), second.stopped()).await;
     assert_eq!(reason.expect("it stops"), coracle_core::node::StopReason::Removed);
-    first.put(put("a", "2")).await.expect("a put of the only member left");
+    first.put(&INTERNAL, put("a", "2")).await.expect("a put of the only member left");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -138,17 +148,20 @@ async fn cl_04_a_learner_is_promoted_when_it_has_caught_up() {
     let mut cluster = LocalCluster::start(3).await;
     let leader = cluster.nodes[&cluster.leader().await].clone();
     for number in 0..50 {
-        leader.put(put(&format!("k{number}"), "v")).await.expect("a put");
+        leader.put(&INTERNAL, put(&format!("k{number}"), "v")).await.expect("a put");
     }
     let add = pb::MemberAddRequest { peer_ur_ls: vec![peer_url(4)], is_learner: true };
-    let id = leader.member_add(add).await.expect("add").member.expect("a member").id;
+    let id = leader.member_add(&INTERNAL, add).await.expect("add").member.expect("a member").id;
     let promote = pb::MemberPromoteRequest { id };
-    assert_eq!(leader.member_promote(promote).await.expect_err("down"), Error::LearnerNotReady);
+    assert_eq!(
+        leader.member_promote(&INTERNAL, promote).await.expect_err("down"),
+        Error::LearnerNotReady
+    );
     cluster.start_node(4).await.expect("the learner starts");
     let learner = cluster.nodes[&4].clone();
     assert!(learner.info().is_learner);
     let deadline = std::time::Instant::now() + Duration::from_secs(20);
-    while let Err(error) = leader.member_promote(promote).await {
+    while let Err(error) = leader.member_promote(&INTERNAL, promote).await {
         assert_eq!(error, Error::LearnerNotReady);
         assert!(std::time::Instant::now() < deadline, "the learner never caught up");
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -163,12 +176,12 @@ async fn lease_04_expiry_deletes_the_keys_everywhere_in_one_revision() {
     cluster.leader().await;
     let node = cluster.nodes[&1].clone();
     let grant = pb::LeaseGrantRequest { ttl: 1, id: 77 };
-    let lease = node.lease_grant(grant).await.expect("a grant");
+    let lease = node.lease_grant(&INTERNAL, grant).await.expect("a grant");
     for key in ["b", "a"] {
         let put = pb::PutRequest { lease: lease.id, ..put(key, "v") };
-        node.put(put).await.expect("a put with a lease");
+        node.put(&INTERNAL, put).await.expect("a put with a lease");
     }
-    let mut watch = cluster.nodes[&2].watch();
+    let mut watch = cluster.nodes[&2].watch(INTERNAL).await;
     let create = pb::WatchCreateRequest {
         key: b"\0".to_vec().into(),
         range_end: b"\0".to_vec().into(),
@@ -185,7 +198,8 @@ async fn lease_04_expiry_deletes_the_keys_everywhere_in_one_revision() {
         events.iter().map(|event| &event.kv.as_ref().expect("a kv").key[..]).collect();
     assert_eq!(deleted, [b"a", b"b"]);
     assert!(events.iter().all(|event| event.r#type() == mvccpb::event::EventType::Delete));
-    let gone = node.lease_time_to_live(pb::LeaseTimeToLiveRequest { id: 77, keys: true }).await;
+    let gone =
+        node.lease_time_to_live(&INTERNAL, pb::LeaseTimeToLiveRequest { id: 77, keys: true }).await;
     assert_eq!(gone.expect("no error").ttl, -1);
     agree(&cluster).await;
 }
@@ -197,12 +211,12 @@ async fn mnt_08_leadership_moves_to_the_member_that_was_named() {
     let target = cluster.nodes.keys().copied().find(|number| *number != leader).expect("another");
     let target_id = cluster.nodes[&target].member_id();
     let request = pb::MoveLeaderRequest { target_id };
-    let refused = cluster.nodes[&target].move_leader(request).await;
+    let refused = cluster.nodes[&target].move_leader(&INTERNAL, request).await;
     assert_eq!(refused.expect_err("not the leader"), Error::NotLeader);
-    cluster.nodes[&leader].move_leader(request).await.expect("moved");
+    cluster.nodes[&leader].move_leader(&INTERNAL, request).await.expect("moved");
     assert_eq!(cluster.leader().await, target);
     let unknown = pb::MoveLeaderRequest { target_id: 1 };
-    let refused = cluster.nodes[&target].move_leader(unknown).await;
+    let refused = cluster.nodes[&target].move_leader(&INTERNAL, unknown).await;
     assert_eq!(refused.expect_err("unknown"), Error::BadLeaderTransferee);
 }
 
@@ -217,11 +231,11 @@ async fn a_follower_that_lacks_purged_entries_gets_a_snapshot() {
     let lagging = cluster.nodes.keys().copied().find(|n| *n != leader).expect("another");
     cluster.stop_node(lagging).await;
     let node = cluster.nodes[&cluster.leader().await].clone();
-    let grant = node.lease_grant(pb::LeaseGrantRequest { ttl: 600, id: 5 }).await;
+    let grant = node.lease_grant(&INTERNAL, pb::LeaseGrantRequest { ttl: 600, id: 5 }).await;
     grant.expect("a grant");
     for number in 0..400 {
         let request = pb::PutRequest { lease: 5, ..put(&format!("k{}", number % 37), "v") };
-        node.put(request).await.expect("a put");
+        node.put(&INTERNAL, request).await.expect("a put");
     }
     cluster.start_node(lagging).await.expect("it starts again");
     assert_eq!(value(&cluster.nodes[&lagging], "k1").await.as_deref(), Some("v"));

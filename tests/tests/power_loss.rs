@@ -256,6 +256,9 @@ impl LeaseKeeper for NoLeases {
     }
     fn attach(&self, _: i64, _: Bytes) {}
     fn detach(&self, _: i64, _: &[u8]) {}
+    fn every_key(&self, _: i64, _: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        true
+    }
 }
 
 fn random_command(random: &mut SplitMix64, id: u64, store: &Store) -> Command {
@@ -283,7 +286,7 @@ fn random_command(random: &mut SplitMix64, id: u64, store: &Store) -> Command {
             Request::Compaction(CompactionRequest { revision, physical: false })
         }
     };
-    Command { id, request: Some(request) }
+    Command { id, request: Some(request), asker: None }
 }
 
 fn key(number: u64) -> Bytes {

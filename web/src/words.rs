@@ -260,6 +260,7 @@ fn change_words(change: &Change, revision: i64, names: &Names) -> String {
         Change::MemberUpdate { id } => format!("{} has a new address", names.member(*id)),
         Change::MemberPromote { id } => format!("{} may vote from now on", names.member(*id)),
         Change::MemberPublish { id } => format!("{} tells its name", names.member(*id)),
+        Change::Auth => "changes who may do what".into(),
         Change::Other => "something else".into(),
     }
 }

@@ -77,7 +77,7 @@ fn check_txn_ops(request: &TxnRequest, limit: usize) -> Result<(), Error> {
 #[derive(Default)]
 struct Changes<'a> {
     puts: BTreeSet<&'a [u8]>,
-    deletes: KeySet<'a>,
+    deletes: KeySet<&'a [u8]>,
 }
 
 /// Collects what `ops` may change; refuses a key that could be put twice, or put and deleted.

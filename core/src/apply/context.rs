@@ -14,6 +14,9 @@ pub trait LeaseKeeper {
 
     /// Detaches `key` from the lease.
     fn detach(&self, id: i64, key: &[u8]);
+
+    /// Whether `holds` is true of every key on the lease; an unknown lease has none.
+    fn every_key(&self, id: i64, holds: &mut dyn FnMut(&[u8]) -> bool) -> bool;
 }
 
 /// The replicated state that commands on keys read and change.

@@ -21,6 +21,10 @@ impl LeaseKeeper for Lessor {
     fn detach(&self, id: i64, key: &[u8]) {
         Lessor::detach(self, id, key);
     }
+
+    fn every_key(&self, id: i64, holds: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        Lessor::every_key(self, id, holds)
+    }
 }
 
 impl History for Store {

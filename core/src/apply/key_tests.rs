@@ -31,6 +31,10 @@ impl LeaseKeeper for Leases {
         assert!(added, "attached once");
     }
 
+    fn every_key(&self, id: i64, holds: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        self.0.lock().unwrap().get(&id).is_none_or(|keys| keys.iter().all(|key| holds(key)))
+    }
+
     fn detach(&self, id: i64, key: &[u8]) {
         let removed = self.0.lock().unwrap().get_mut(&id).unwrap().remove(key);
         assert!(removed, "detached only if attached");

@@ -5,6 +5,7 @@
 //! or the alarms, and publishes the events of the revision that it made, if it made one. An error
 //! is a reply ([`Error`]); what must stop the member is a [`Fatal`].
 
+mod auth;
 mod compact;
 mod context;
 mod delete_range;
@@ -12,15 +13,18 @@ mod glue;
 #[cfg(test)]
 mod key_tests;
 mod lease;
+mod permit;
 mod put;
 mod txn;
 
 pub use compact::compact;
 pub use context::{ApplyContext, LeaseKeeper};
 pub use delete_range::delete_range;
+pub use permit::Permit;
 pub use put::put;
 pub use txn::{is_read_only, read_only_txn, txn};
 
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -31,6 +35,7 @@ use crate::api::coraclepb::command::Request;
 use crate::api::etcdserverpb as pb;
 use crate::api::etcdserverpb::AlarmType;
 use crate::api::etcdserverpb::request_op::Request as OpRequest;
+use crate::auth::{AuthStore, Identity};
 use crate::backend::Backend;
 use crate::cluster::{Alarms, Members};
 use crate::error::{Error, Fatal};
@@ -56,6 +61,25 @@ pub enum Reply {
     Alarm(pb::AlarmResponse),
     /// The member table after a membership command.
     Members(Vec<pb::Member>),
+    /// A user, a role or the whole of authentication is as the command wanted it.
+    AuthChanged,
+    Token(Token),
+}
+
+/// A token that was given out. It is a secret: it has no printed form.
+#[derive(Clone, PartialEq)]
+pub struct Token(pub String);
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a token")
+    }
+}
+
+impl Reply {
+    fn token(token: String) -> Reply {
+        Reply::Token(Token(token))
+    }
 }
 
 /// The replicated state of a member, and the only writer of it.
@@ -65,6 +89,7 @@ pub struct Applier {
     pub lessor: Arc<Lessor>,
     pub members: Arc<Members>,
     pub alarms: Arc<Alarms>,
+    pub auth: Arc<AuthStore>,
     pub hub: Arc<Hub>,
 }
 
@@ -80,8 +105,9 @@ impl Applier {
         let records = lease::load_records(&backend)?;
         let lessor = Arc::new(Lessor::open(records, attachments));
         let alarms = Arc::new(Alarms::open(backend.clone())?);
+        let auth = Arc::new(AuthStore::open(backend.clone())?);
         let hub = Hub::new(store.clone(), WatchOptions { max_request_bytes, ..Default::default() });
-        Ok(Applier { backend, store, lessor, members, alarms, hub })
+        Ok(Applier { backend, store, lessor, members, alarms, auth, hub })
     }
 
     /// Switches to the state that a finished raft snapshot left in the backend.
@@ -91,23 +117,28 @@ impl Applier {
         self.lessor.restore(lease::load_records(&self.backend)?, attachments);
         self.members.reload()?;
         self.alarms.reload()?;
+        self.auth.reload()?;
         self.hub.reset(self.store.current_revision());
         Ok(())
     }
 
-    /// Applies an encoded command; answers its identifier and its outcome.
-    pub fn apply(&self, encoded: Bytes) -> Result<(u64, Outcome), Fatal> {
+    /// Applies the encoded command of entry `index`; answers its identifier and its outcome.
+    pub fn apply(&self, index: u64, encoded: Bytes) -> Result<(u64, Outcome), Fatal> {
         let command = Command::decode(encoded)
             .map_err(|error| Fatal::Invariant(format!("a committed command: {error}")))?;
         let id = command.id;
         let Some(request) = command.request else {
-            // A newer member's command: skipping it would make this member differ.
-            return Err(Fatal::Invariant("a committed command of unknown kind".to_owned()));
+            return Err(unknown_kind());
         };
-        Ok((id, self.carry_out(request)?))
+        let who = Identity::from_asker(command.asker);
+        let permit = Permit { auth: &self.auth, leases: &*self.lessor, who: &who };
+        if let Err(refused) = permit.command(&request) {
+            return Ok((id, Err(refused)));
+        }
+        Ok((id, self.carry_out(index, request)?))
     }
 
-    fn carry_out(&self, request: Request) -> Result<Outcome, Fatal> {
+    fn carry_out(&self, index: u64, request: Request) -> Result<Outcome, Fatal> {
         if let Err(refused) = self.check_alarms(&request) {
             return Ok(Err(refused));
         }
@@ -133,6 +164,10 @@ impl Applier {
             Request::MemberUpdate(request) => self.members.update(request).map(Reply::Members),
             Request::MemberPromote(request) => self.members.promote(&request).map(Reply::Members),
             Request::MemberPublish(request) => Ok(Reply::Members(self.members.publish(request))),
+            Request::Auth(command) => {
+                let Some(request) = command.request else { return Err(unknown_kind()) };
+                self.auth_command(index, request)
+            }
         })
     }
 
@@ -174,6 +209,11 @@ impl Applier {
         }
         Ok(())
     }
+}
+
+/// A newer member's command: skipping it would make this member differ.
+fn unknown_kind() -> Fatal {
+    Fatal::Invariant("a committed command of unknown kind".to_owned())
 }
 
 /// Whether any branch of the transaction, nested ones included, puts a key.

@@ -203,7 +203,7 @@ fn check_puts<'a>(
     context: &ApplyContext<'_>,
     view: &View<'_>,
     path: &Path<'a>,
-    deleted: &mut KeySet<'a>,
+    deleted: &mut KeySet<&'a [u8]>,
 ) -> Answer<()> {
     let mut nested = path.nested.iter();
     for op in path.ops {

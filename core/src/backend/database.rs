@@ -45,15 +45,20 @@ fn definition(bucket: Bucket) -> Definition {
     TableDefinition::new(bucket.name())
 }
 
+fn make_tables(write: &redb::WriteTransaction) -> Result<(), redb::Error> {
+    for bucket in Bucket::ALL {
+        write.open_table(definition(bucket))?;
+    }
+    Ok(())
+}
+
 impl Database {
     /// Creates file `number` with empty tables; durable when this returns.
     pub(super) fn create(disk: &dyn Disk, number: u64, cache: usize) -> Result<Database, Fatal> {
         let file = DatabaseFile::open(disk, number, true, cache)?;
         let created = file.redb.begin_write().map_err(redb::Error::from).and_then(|mut write| {
             write.set_quick_repair(true);
-            for bucket in Bucket::ALL {
-                write.open_table(definition(bucket))?;
-            }
+            make_tables(&write)?;
             let mut about = write.open_table(ABOUT)?;
             about.insert(FORMAT, FORMAT_VERSION)?;
             about.insert(LIVE_BYTES, 0)?;
@@ -66,7 +71,9 @@ impl Database {
 
     /// Opens the complete file `number`.
     pub(super) fn open(disk: &dyn Disk, number: u64, cache: usize) -> Result<Database, Fatal> {
-        Database::read(Arc::new(DatabaseFile::open(disk, number, false, cache)?))
+        let file = DatabaseFile::open(disk, number, false, cache)?;
+        file.complete_tables().map_err(|error| file.failed(error))?;
+        Database::read(Arc::new(file))
     }
 
     /// The file's state as of its last commit.
@@ -235,6 +242,19 @@ impl DatabaseFile {
         let opened = builder.create_with_backend(storage);
         let redb = opened.map_err(|error| redb_failed(&name, error.into()))?;
         Ok(DatabaseFile { redb, file, name, number })
+    }
+
+    /// Makes the tables that a file of an earlier release lacks.
+    fn complete_tables(&self) -> Result<(), redb::Error> {
+        let present = self.redb.begin_read()?.list_tables()?.count();
+        // One more than the buckets: what the file says about itself.
+        if present > Bucket::ALL.len() {
+            return Ok(());
+        }
+        let mut write = self.redb.begin_write()?;
+        write.set_quick_repair(true);
+        make_tables(&write)?;
+        Ok(write.commit()?)
     }
 
     /// The value in `stored`, if its checksum holds.

@@ -65,17 +65,26 @@ pub enum Bucket {
     Alarm,
     /// Single values: compaction revisions, the applied log id, Raft's membership.
     Meta,
+    /// Whether authentication is on, and the auth revision.
+    Auth,
+    /// Users, by name.
+    AuthUsers,
+    /// Roles, by name.
+    AuthRoles,
 }
 
 impl Bucket {
     /// All buckets, in the order of their numbers.
-    pub const ALL: [Bucket; 6] = [
+    pub const ALL: [Bucket; 9] = [
         Bucket::Key,
         Bucket::Lease,
         Bucket::Members,
         Bucket::MembersRemoved,
         Bucket::Alarm,
         Bucket::Meta,
+        Bucket::Auth,
+        Bucket::AuthUsers,
+        Bucket::AuthRoles,
     ];
 
     /// etcd's name of the bucket.
@@ -87,6 +96,9 @@ impl Bucket {
             Bucket::MembersRemoved => "members_removed",
             Bucket::Alarm => "alarm",
             Bucket::Meta => "meta",
+            Bucket::Auth => "auth",
+            Bucket::AuthUsers => "authUsers",
+            Bucket::AuthRoles => "authRoles",
         }
     }
 

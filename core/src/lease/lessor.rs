@@ -146,6 +146,12 @@ impl Lessor {
         }
     }
 
+    /// Whether `holds` is true of every key on lease `id`; an unknown lease has none.
+    pub fn every_key(&self, id: i64, holds: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        let state = self.lock();
+        state.leases.get(&id).is_none_or(|lease| lease.keys.iter().all(|key| holds(key)))
+    }
+
     /// Whether lease `id` is granted and not revoked.
     pub fn exists(&self, id: i64) -> bool {
         self.lock().leases.contains_key(&id)

@@ -1,5 +1,6 @@
 //! The ranges of keys that requests name, and sets of them.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
@@ -51,22 +52,28 @@ impl<'a> KeyRange<'a> {
 }
 
 /// A set of keys given as ranges. Kept disjoint, so that looking up stays cheap however many
-/// ranges a client names.
-#[derive(Default)]
-pub struct KeySet<'a> {
+/// ranges a client names. `K` is a key, borrowed from a request or owned.
+#[derive(Debug)]
+pub struct KeySet<K> {
     /// Where each range begins and before which key it ends.
-    ranges: BTreeMap<&'a [u8], End<'a>>,
-    keys: BTreeSet<&'a [u8]>,
+    ranges: BTreeMap<K, End<K>>,
+    keys: BTreeSet<K>,
 }
 
 /// The end of a range, exclusive.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum End<'a> {
-    Before(&'a [u8]),
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum End<K> {
+    Before(K),
     Never,
 }
 
-impl<'a> KeySet<'a> {
+impl<K: Ord> Default for KeySet<K> {
+    fn default() -> KeySet<K> {
+        KeySet { ranges: BTreeMap::new(), keys: BTreeSet::new() }
+    }
+}
+
+impl<'a> KeySet<&'a [u8]> {
     pub fn insert(&mut self, range: KeyRange<'a>) {
         match range {
             KeyRange::Key(key) => {
@@ -77,30 +84,39 @@ impl<'a> KeySet<'a> {
             KeyRange::From(from) => self.join(from, End::Never),
         }
     }
+}
+
+impl<K: Borrow<[u8]> + Ord + Clone> KeySet<K> {
+    /// Adds the keys from `from` to before `end`, which is behind it, or to the last.
+    pub fn insert_interval(&mut self, from: K, end: Option<K>) {
+        self.join(from, end.map_or(End::Never, End::Before));
+    }
 
     /// Adds a range and swallows those that touch it.
-    fn join(&mut self, mut from: &'a [u8], mut end: End<'a>) {
-        let last = |end| match end {
-            End::Before(key) => Bound::Included(key),
-            End::Never => Bound::Unbounded,
-        };
-        let before = |ranges: &BTreeMap<&'a [u8], End<'a>>, end| {
-            let mut before = ranges.range::<[u8], _>((Bound::Unbounded, last(end)));
-            before.next_back().map(|(from, end)| (*from, *end))
-        };
-        while let Some((other, other_end)) = before(&self.ranges, end) {
-            if other_end < End::Before(from) {
+    fn join(&mut self, mut from: K, mut end: End<K>) {
+        while let Some((other, other_end)) = self.last_range_up_to(&end) {
+            if other_end < End::Before(from.clone()) {
                 break;
             }
-            self.ranges.remove(other);
+            self.ranges.remove(other.borrow());
             from = from.min(other);
             end = end.max(other_end);
         }
         self.ranges.insert(from, end);
     }
 
+    /// The last range that begins at `end` or before it.
+    fn last_range_up_to(&self, end: &End<K>) -> Option<(K, End<K>)> {
+        let last = match end {
+            End::Before(key) => Bound::Included(key.borrow()),
+            End::Never => Bound::Unbounded,
+        };
+        let mut up_to = self.ranges.range::<[u8], _>((Bound::Unbounded, last));
+        up_to.next_back().map(|(from, end)| (from.clone(), end.clone()))
+    }
+
     /// Adds all keys of `other`.
-    pub fn extend(&mut self, other: KeySet<'a>) {
+    pub fn extend(&mut self, other: KeySet<K>) {
         self.keys.extend(other.keys);
         for (from, end) in other.ranges {
             self.join(from, end);
@@ -108,9 +124,41 @@ impl<'a> KeySet<'a> {
     }
 
     pub fn contains(&self, key: &[u8]) -> bool {
-        let mut before = self.ranges.range::<[u8], _>((Bound::Unbounded, Bound::Included(key)));
-        let in_range = before.next_back().is_some_and(|(_, end)| End::Before(key) < *end);
-        in_range || self.keys.contains(key)
+        self.range_with(key).is_some() || self.keys.contains(key)
+    }
+
+    /// The range that `key` is in.
+    fn range_with(&self, key: &[u8]) -> Option<(&K, &End<K>)> {
+        let mut up_to = self.ranges.range::<[u8], _>((Bound::Unbounded, Bound::Included(key)));
+        up_to.next_back().filter(|(_, end)| end.is_behind(key))
+    }
+
+    /// Whether all keys of `range` that there could ever be are in one range of the set; of single
+    /// keys nothing is known here. A range that ends before it begins is covered where both its
+    /// ends are.
+    pub fn covers(&self, range: &KeyRange<'_>) -> bool {
+        match *range {
+            KeyRange::Key(key) => self.contains(key),
+            KeyRange::Between(from, before) => self.range_with(from).is_some_and(|(start, end)| {
+                start.borrow() < before && (end.is_behind(before) || end.is_at(before))
+            }),
+            KeyRange::From(from) => {
+                self.range_with(from).is_some_and(|(_, end)| *end == End::Never)
+            }
+        }
+    }
+}
+
+impl<K: Borrow<[u8]>> End<K> {
+    fn is_behind(&self, key: &[u8]) -> bool {
+        match self {
+            End::Before(end) => end.borrow() > key,
+            End::Never => true,
+        }
+    }
+
+    fn is_at(&self, key: &[u8]) -> bool {
+        matches!(self, End::Before(end) if end.borrow() == key)
     }
 }
 

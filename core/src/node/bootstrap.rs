@@ -84,21 +84,40 @@ fn form_new(
             config.name
         )));
     };
-    let mut advertised = config.advertise_peer_urls.clone();
-    advertised.sort_unstable();
-    if own.peer_ur_ls != advertised {
-        return Err(StartError::Config(format!(
-            "--initial-cluster has {}={} but --initial-advertise-peer-urls is {}; \
-             make them the same",
-            config.name,
-            own.peer_ur_ls.join(","),
-            advertised.join(",")
-        )));
-    }
+    check_own_urls(&config.name, &own.peer_ur_ls, &config.advertise_peer_urls)?;
     let identity = Identity { member_id: own.id, cluster_id: cluster_id(&initial) };
     let voters = initial.iter().map(|member| member.id).collect();
     members.seed(initial, true);
     Ok((identity, voters))
+}
+
+/// The initial cluster must hold this member with exactly the URLs that it advertises.
+fn check_own_urls(name: &str, own: &[String], advertised: &[String]) -> Result<(), StartError> {
+    let mut advertised = advertised.to_vec();
+    advertised.sort_unstable();
+    let apart = |these: &[String], those: &[String]| {
+        let apart: Vec<_> = these
+            .iter()
+            .filter(|url| !those.contains(url))
+            .map(|url| format!("{name}={url}"))
+            .collect();
+        apart.join(",")
+    };
+    let given = advertised.join(",");
+    let missing = apart(&advertised, own);
+    let unknown = apart(own, &advertised);
+    if !missing.is_empty() {
+        return Err(StartError::Config(format!(
+            "--initial-cluster must include {missing} given --initial-advertise-peer-urls={given}"
+        )));
+    }
+    if !unknown.is_empty() {
+        return Err(StartError::Config(format!(
+            "--initial-cluster has {unknown} but missing from \
+             --initial-advertise-peer-urls={given}"
+        )));
+    }
+    Ok(())
 }
 
 fn check_initial_cluster(config: &NodeConfig) -> Result<(), StartError> {
@@ -153,7 +172,8 @@ async fn ask_around<P: Platform>(
             continue;
         }
         let target = PeerTarget { id: 0, urls: vec![url.clone()] };
-        let request = pb::PeerRequest { request: Some(Request::Members(pb::Members {})) };
+        let question = Some(Request::Members(pb::Members {}));
+        let request = pb::PeerRequest { request: question, asker: None };
         match platform.transport().call(target, request, JOIN_TIMEOUT).await {
             Ok(pb::PeerResponse { response: Some(Response::Members(answer)) }) => {
                 match adopt(config, answer, members) {

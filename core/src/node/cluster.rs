@@ -2,6 +2,7 @@
 //! (see `reconcile`).
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 
@@ -12,21 +13,27 @@ use crate::api::coraclepb::peer_request::Request as PeerMessage;
 use crate::api::coraclepb::{MemberAdd, MemberPublish, Members};
 use crate::api::etcdserverpb as pb;
 use crate::apply::Reply;
+use crate::auth::{Caller, Identity};
 use crate::cluster::member_id;
 use crate::error::Error;
 use crate::platform::Platform;
 use crate::platform::parse_peer_url;
+use crate::raft::types::AsyncRuntime;
 
 /// A learner may be promoted when it has stored this share of the leader's log, in percent. CL-04.
 const LEARNER_READY_PERCENT: u64 = 90;
+/// Between two looks whether this member's name and client URLs are known.
+const PUBLISHED_LOOKS: Duration = Duration::from_millis(5);
 
 impl<P: Platform> Node<P> {
     /// Cluster.MemberAdd. CL-01. It returns at once, before the new member's process runs.
     pub async fn member_add(
         &self,
+        by: &Caller,
         request: pb::MemberAddRequest,
     ) -> Result<pb::MemberAddResponse, Error> {
         check_peer_urls(&request.peer_ur_ls)?;
+        let who = self.require_admin(by).await?;
         self.check_add(&request)?;
         self.check_all_connected().await?;
         let added_at = self.platform.unix_millis() / 1000;
@@ -38,7 +45,7 @@ impl<P: Platform> Node<P> {
             is_learner: request.is_learner,
         };
         let command = CommandRequest::MemberAdd(MemberAdd { member: Some(member.clone()) });
-        let members = self.propose_member_change(command).await?;
+        let members = self.propose_member_change(&who, command).await?;
         Ok(pb::MemberAddResponse { header: Some(self.header(0)), member: Some(member), members })
     }
 
@@ -71,12 +78,14 @@ impl<P: Platform> Node<P> {
     /// Cluster.MemberRemove. CL-03.
     pub async fn member_remove(
         &self,
+        by: &Caller,
         request: pb::MemberRemoveRequest,
     ) -> Result<pb::MemberRemoveResponse, Error> {
+        let who = self.require_admin(by).await?;
         self.check_remove(request.id)?;
         self.check_quorum_without(request.id).await?;
         let command = CommandRequest::MemberRemove(request);
-        let members = self.propose_member_change(command).await?;
+        let members = self.propose_member_change(&who, command).await?;
         Ok(pb::MemberRemoveResponse { header: Some(self.header(0)), members })
     }
 
@@ -148,22 +157,26 @@ impl<P: Platform> Node<P> {
     /// cannot be reached at its URL would be lost, so malformed ones are refused here.
     pub async fn member_update(
         &self,
+        by: &Caller,
         request: pb::MemberUpdateRequest,
     ) -> Result<pb::MemberUpdateResponse, Error> {
+        let who = self.require_admin(by).await?;
         if self.members.get(request.id).is_none() {
             return Err(Error::MemberNotFound);
         }
         check_peer_urls(&request.peer_ur_ls)?;
         let command = CommandRequest::MemberUpdate(request);
-        let members = self.propose_member_change(command).await?;
+        let members = self.propose_member_change(&who, command).await?;
         Ok(pb::MemberUpdateResponse { header: Some(self.header(0)), members })
     }
 
     /// Cluster.MemberPromote: a learner that caught up becomes a voter. CL-04.
     pub async fn member_promote(
         &self,
+        by: &Caller,
         request: pb::MemberPromoteRequest,
     ) -> Result<pb::MemberPromoteResponse, Error> {
+        let who = self.require_admin(by).await?;
         match self.members.get(request.id) {
             None => return Err(Error::MemberNotFound),
             Some(member) if !member.is_learner => return Err(Error::MemberNotLearner),
@@ -173,7 +186,7 @@ impl<P: Platform> Node<P> {
             self.check_learner_ready(request.id)?;
         }
         let command = CommandRequest::MemberPromote(request);
-        let members = self.propose_member_change(command).await?;
+        let members = self.propose_member_change(&who, command).await?;
         Ok(pb::MemberPromoteResponse { header: Some(self.header(0)), members })
     }
 
@@ -190,19 +203,22 @@ impl<P: Platform> Node<P> {
     /// Cluster.MemberList: linearizable unless asked otherwise. CL-05.
     pub async fn member_list(
         &self,
+        by: &Caller,
         request: pb::MemberListRequest,
     ) -> Result<pb::MemberListResponse, Error> {
         if request.linearizable {
             self.linearize().await?;
         }
+        self.require_user(by).await?;
         Ok(pb::MemberListResponse { header: Some(self.header(0)), members: self.members.list() })
     }
 
     async fn propose_member_change(
         &self,
+        who: &Identity,
         command: CommandRequest,
     ) -> Result<Vec<pb::Member>, Error> {
-        match self.propose(command).await? {
+        match self.propose(who, command).await? {
             Reply::Members(members) => {
                 self.reconcile_soon();
                 Ok(members)
@@ -213,27 +229,37 @@ impl<P: Platform> Node<P> {
 
     /// Tells the cluster this member's name and client URLs, until it is told.
     pub(super) async fn publish(&self) {
-        loop {
+        while !self.is_published() {
+            if self.stop.reason().is_some() {
+                return;
+            }
             let publish = MemberPublish {
                 id: self.member_id,
                 name: self.config.name.clone(),
                 client_urls: self.config.advertise_client_urls.clone(),
             };
-            let known = self.members.get(self.member_id).is_some_and(|member| {
-                member.name == publish.name && member.client_ur_ls == publish.client_urls
-            });
-            if known && !self.members.is_empty() {
-                let name = &self.config.name;
-                tracing::info!(%name, "published local member to cluster through raft");
-                return;
-            }
-            if self.stop.reason().is_some() {
-                return;
-            }
             // Not applied in time: the loop looks at the table and tries again.
-            let _ = self.propose(CommandRequest::MemberPublish(publish)).await;
+            let publish = CommandRequest::MemberPublish(publish);
+            let _ = self.propose(&Identity::Internal, publish).await;
             self.pause_for_leader().await;
         }
+        let name = &self.config.name;
+        tracing::info!(%name, "published local member to cluster through raft");
+    }
+
+    /// Returns when the cluster knows this member's name and client URLs: from then on the member
+    /// lists that clients get name it as it is.
+    pub async fn published(&self) {
+        while !self.is_published() {
+            P::Runtime::sleep(PUBLISHED_LOOKS).await;
+        }
+    }
+
+    fn is_published(&self) -> bool {
+        self.members.get(self.member_id).is_some_and(|member| {
+            member.name == self.config.name
+                && member.client_ur_ls == self.config.advertise_client_urls
+        })
     }
 }
 

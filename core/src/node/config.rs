@@ -47,6 +47,10 @@ pub struct NodeConfig {
     pub max_learners: usize,
     /// `--watch-progress-notify-interval`
     pub watch_progress_notify_interval: Duration,
+    /// `--auth-token-ttl`: how long a simple token lives after its last use.
+    pub auth_token_ttl: Duration,
+    /// `--client-cert-auth`: a certificate's common name is a user's, where there is no token.
+    pub client_cert_auth: bool,
     /// `--pre-vote`
     pub pre_vote: bool,
     /// Sizes of the log's files.
@@ -75,6 +79,8 @@ impl NodeConfig {
             strict_reconfig_check: true,
             max_learners: 1,
             watch_progress_notify_interval: Duration::from_secs(600),
+            auth_token_ttl: Duration::from_secs(300),
+            client_cert_auth: false,
             pre_vote: true,
             wal: WalOptions::default(),
             backend_cache_bytes: 64 * 1024 * 1024,

@@ -31,6 +31,7 @@ pub struct NodeInfo {
     pub db_size_in_use: u64,
     pub db_quota: u64,
     pub revision: i64,
+    pub auth_revision: u64,
     /// -1 if the store was never compacted.
     pub compact_revision: i64,
     pub keys: u64,

@@ -9,19 +9,28 @@ use crate::api::etcdserverpb as pb;
 use crate::api::etcdserverpb::request_op::Request as OpRequest;
 use crate::api::validate;
 use crate::apply::{self, Reply};
+use crate::auth::Caller;
 use crate::error::{Error, Fatal};
+use crate::mvcc::KeyRange;
 use crate::platform::Platform;
 use crate::trace::Event;
 
 impl<P: Platform> Node<P> {
     /// KV.Range. KV-01 to KV-10.
-    pub async fn range(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, Error> {
+    pub async fn range(
+        &self,
+        by: &Caller,
+        request: pb::RangeRequest,
+    ) -> Result<pb::RangeResponse, Error> {
         validate::check_range(&request)?;
         self.counters.ranges.fetch_add(1, Ordering::Relaxed);
         if !request.serializable {
             self.linearize().await?;
         }
+        let who = self.identify(by).await?;
+        self.auth.check_read(&who, &KeyRange::new(&request.key, &request.range_end))?;
         let mut response = self.or_stop(self.store.range(&request))??;
+        self.auth.check_unchanged(&who)?;
         let revision = revision_of(&response.header);
         self.trace.emit(|| Event::Read { serializable: request.serializable, revision });
         response.header = Some(self.header(revision));
@@ -29,11 +38,16 @@ impl<P: Platform> Node<P> {
     }
 
     /// KV.Put. PUT-01 to PUT-04.
-    pub async fn put(&self, request: pb::PutRequest) -> Result<pb::PutResponse, Error> {
+    pub async fn put(
+        &self,
+        by: &Caller,
+        request: pb::PutRequest,
+    ) -> Result<pb::PutResponse, Error> {
         validate::check_put(&request)?;
         self.check_quota(put_cost(&request)).await?;
         self.counters.puts.fetch_add(1, Ordering::Relaxed);
-        match self.propose(CommandRequest::Put(request)).await? {
+        let who = self.identify(by).await?;
+        match self.propose(&who, CommandRequest::Put(request)).await? {
             Reply::Put(mut response) => {
                 response.header = Some(self.header(revision_of(&response.header)));
                 Ok(response)
@@ -45,11 +59,13 @@ impl<P: Platform> Node<P> {
     /// KV.DeleteRange. DEL-01, DEL-02.
     pub async fn delete_range(
         &self,
+        by: &Caller,
         request: pb::DeleteRangeRequest,
     ) -> Result<pb::DeleteRangeResponse, Error> {
         validate::check_delete_range(&request)?;
         self.counters.deletes.fetch_add(1, Ordering::Relaxed);
-        match self.propose(CommandRequest::DeleteRange(request)).await? {
+        let who = self.identify(by).await?;
+        match self.propose(&who, CommandRequest::DeleteRange(request)).await? {
             Reply::DeleteRange(mut response) => {
                 response.header = Some(self.header(revision_of(&response.header)));
                 Ok(response)
@@ -59,21 +75,30 @@ impl<P: Platform> Node<P> {
     }
 
     /// KV.Txn. TXN-01 to TXN-12. One that only reads never enters the log.
-    pub async fn txn(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse, Error> {
+    pub async fn txn(
+        &self,
+        by: &Caller,
+        request: pb::TxnRequest,
+    ) -> Result<pb::TxnResponse, Error> {
         validate::check_txn(&request, self.config.max_txn_ops)?;
         self.counters.txns.fetch_add(1, Ordering::Relaxed);
         let mut response = if apply::is_read_only(&request) {
             if !is_serializable(&request) {
                 self.linearize().await?;
             }
-            self.or_stop(apply::read_only_txn(&self.store, &request))??
+            let who = self.identify(by).await?;
+            self.permit(&who).txn(&request)?;
+            let response = self.or_stop(apply::read_only_txn(&self.store, &request))??;
+            self.auth.check_unchanged(&who)?;
+            response
         } else {
             // One that puts nothing may free space, and passes (MNT-02).
             let cost = txn_cost(&request);
             if cost > 0 {
                 self.check_quota(cost).await?;
             }
-            match self.propose(CommandRequest::Txn(request)).await? {
+            let who = self.identify(by).await?;
+            match self.propose(&who, CommandRequest::Txn(request)).await? {
                 Reply::Txn(response) => response,
                 other => return Err(mismatch(other)),
             }
@@ -85,10 +110,12 @@ impl<P: Platform> Node<P> {
     /// KV.Compact. CMP-01 to CMP-03. With `physical`, returns when the space is free here.
     pub async fn compact(
         &self,
+        by: &Caller,
         request: pb::CompactionRequest,
     ) -> Result<pb::CompactionResponse, Error> {
         let physical = request.physical;
-        let mut response = match self.propose(CommandRequest::Compaction(request)).await? {
+        let who = self.identify(by).await?;
+        let mut response = match self.propose(&who, CommandRequest::Compaction(request)).await? {
             Reply::Compaction(response) => response,
             other => return Err(mismatch(other)),
         };

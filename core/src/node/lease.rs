@@ -9,6 +9,7 @@ use crate::api::coraclepb::peer_response::Response as PeerAnswer;
 use crate::api::coraclepb::{LeaseKeepAliveReply, LeaseTimeToLiveReply};
 use crate::api::etcdserverpb as pb;
 use crate::apply::Reply;
+use crate::auth::{Caller, Identity};
 use crate::error::{Code, Error};
 use crate::lease::Renewal;
 use crate::limits;
@@ -23,6 +24,7 @@ impl<P: Platform> Node<P> {
     /// Lease.LeaseGrant. LEASE-01, LEASE-02.
     pub async fn lease_grant(
         &self,
+        by: &Caller,
         mut request: pb::LeaseGrantRequest,
     ) -> Result<pb::LeaseGrantResponse, Error> {
         // In etcd's order: an alarm is told before what is wrong with the request.
@@ -35,7 +37,8 @@ impl<P: Platform> Node<P> {
         }
         // The log carries the final TTL, so that members with other timers agree.
         request.ttl = request.ttl.max(self.min_lease_ttl());
-        match self.propose(CommandRequest::LeaseGrant(request)).await? {
+        let who = self.identify(by).await?;
+        match self.propose(&who, CommandRequest::LeaseGrant(request)).await? {
             Reply::LeaseGrant(mut response) => {
                 response.header = Some(self.header(self.store.current_revision()));
                 Ok(response)
@@ -47,9 +50,11 @@ impl<P: Platform> Node<P> {
     /// Lease.LeaseRevoke. LEASE-04.
     pub async fn lease_revoke(
         &self,
+        by: &Caller,
         request: pb::LeaseRevokeRequest,
     ) -> Result<pb::LeaseRevokeResponse, Error> {
-        match self.propose(CommandRequest::LeaseRevoke(request)).await? {
+        let who = self.identify(by).await?;
+        match self.propose(&who, CommandRequest::LeaseRevoke(request)).await? {
             Reply::LeaseRevoke(mut response) => {
                 let revision = response.header.as_ref().map_or(0, |header| header.revision);
                 response.header = Some(self.header(revision));
@@ -62,23 +67,25 @@ impl<P: Platform> Node<P> {
     /// One request of Lease.LeaseKeepAlive: TTL 0 says that the lease is gone. LEASE-05.
     pub async fn lease_keep_alive(
         &self,
+        by: &Caller,
         request: pb::LeaseKeepAliveRequest,
     ) -> Result<pb::LeaseKeepAliveResponse, Error> {
         // etcd takes the header's revision before it renews.
         let header = Some(self.header(self.store.current_revision()));
-        let renew = self.renew_on_leader(request.id);
+        let who = self.identify(by).await?;
+        let renew = self.renew_on_leader(&who, request.id);
         let ttl = P::Runtime::timeout(self.request_timeout(), renew)
             .await
             .unwrap_or(Err(Error::Timeout))?;
         Ok(pb::LeaseKeepAliveResponse { header, id: request.id, ttl })
     }
 
-    async fn renew_on_leader(&self, id: i64) -> Result<i64, Error> {
+    async fn renew_on_leader(&self, who: &Identity, id: i64) -> Result<i64, Error> {
         loop {
             let role = self.leadership.role();
             let renewed = match role.leader {
-                _ if role.is_leader => self.handle_lease_keep_alive(id).await,
-                Some(leader) => self.ask_to_renew(leader, id).await,
+                _ if role.is_leader => self.handle_lease_keep_alive(who, id).await,
+                Some(leader) => self.ask_to_renew(who, leader, id).await,
                 None => Err(Error::NotLeader),
             };
             match renewed {
@@ -89,9 +96,14 @@ impl<P: Platform> Node<P> {
         }
     }
 
-    async fn ask_to_renew(&self, leader: u64, id: i64) -> Result<LeaseKeepAliveReply, Error> {
+    async fn ask_to_renew(
+        &self,
+        who: &Identity,
+        leader: u64,
+        id: i64,
+    ) -> Result<LeaseKeepAliveReply, Error> {
         let message = PeerMessage::LeaseKeepAlive(pb::LeaseKeepAliveRequest { id });
-        match self.call_peer(leader, message, self.request_timeout()).await {
+        match self.call_peer_for(who, leader, message, self.request_timeout()).await {
             Ok(PeerAnswer::LeaseKeepAlive(reply)) => Ok(reply),
             Ok(PeerAnswer::Error(status)) => Err(Error::from_wire(status.code, status.message)),
             Ok(_) => Err(Error::Other(Code::Internal, "unexpected answer of the leader".into())),
@@ -103,6 +115,7 @@ impl<P: Platform> Node<P> {
     /// Renews on the leader, once a quorum confirmed that it still leads. LEASE-10.
     pub(super) async fn handle_lease_keep_alive(
         &self,
+        who: &Identity,
         id: i64,
     ) -> Result<LeaseKeepAliveReply, Error> {
         loop {
@@ -110,6 +123,7 @@ impl<P: Platform> Node<P> {
                 return Err(Error::NotLeader);
             }
             self.linearize().await?;
+            self.permit(who).lease_change(id)?;
             match self.lessor.renew(id, self.platform.monotonic()) {
                 Renewal::Renewed { ttl, clear_checkpoint } => {
                     if clear_checkpoint {
@@ -129,16 +143,20 @@ impl<P: Platform> Node<P> {
     async fn clear_checkpoint(&self, id: i64) -> Result<(), Error> {
         let checkpoints = vec![pb::LeaseCheckpoint { id, remaining_ttl: 0 }];
         let request = pb::LeaseCheckpointRequest { checkpoints };
-        self.propose(CommandRequest::LeaseCheckpoint(request)).await.map(|_| ())
+        self.propose(&Identity::Internal, CommandRequest::LeaseCheckpoint(request))
+            .await
+            .map(|_| ())
     }
 
     /// Lease.LeaseTimeToLive: an unknown lease is no error but TTL -1. LEASE-06.
     pub async fn lease_time_to_live(
         &self,
+        by: &Caller,
         request: pb::LeaseTimeToLiveRequest,
     ) -> Result<pb::LeaseTimeToLiveResponse, Error> {
         let (id, keys) = (request.id, request.keys);
-        let ask = self.time_to_live_on_leader(request);
+        let who = self.identify(by).await?;
+        let ask = self.time_to_live_on_leader(&who, request);
         let reply = P::Runtime::timeout(self.request_timeout(), ask)
             .await
             .unwrap_or(Err(Error::Timeout))?;
@@ -153,13 +171,14 @@ impl<P: Platform> Node<P> {
 
     async fn time_to_live_on_leader(
         &self,
+        who: &Identity,
         request: pb::LeaseTimeToLiveRequest,
     ) -> Result<LeaseTimeToLiveReply, Error> {
         loop {
             let role = self.leadership.role();
             let reply = match role.leader {
-                _ if role.is_leader => self.handle_lease_time_to_live(&request).await,
-                Some(leader) => self.ask_time_to_live(leader, &request).await,
+                _ if role.is_leader => self.handle_lease_time_to_live(who, &request).await,
+                Some(leader) => self.ask_time_to_live(who, leader, &request).await,
                 None => Err(Error::NotLeader),
             };
             match reply {
@@ -171,11 +190,12 @@ impl<P: Platform> Node<P> {
 
     async fn ask_time_to_live(
         &self,
+        who: &Identity,
         leader: u64,
         request: &pb::LeaseTimeToLiveRequest,
     ) -> Result<LeaseTimeToLiveReply, Error> {
         let message = PeerMessage::LeaseTimeToLive(*request);
-        match self.call_peer(leader, message, self.request_timeout()).await {
+        match self.call_peer_for(who, leader, message, self.request_timeout()).await {
             Ok(PeerAnswer::LeaseTimeToLive(reply)) => Ok(reply),
             Ok(PeerAnswer::Error(status)) => Err(Error::from_wire(status.code, status.message)),
             Ok(_) => Err(Error::Other(Code::Internal, "unexpected answer of the leader".into())),
@@ -187,11 +207,16 @@ impl<P: Platform> Node<P> {
     /// Answers on the leader, which alone knows how much time is left.
     pub(super) async fn handle_lease_time_to_live(
         &self,
+        who: &Identity,
         request: &pb::LeaseTimeToLiveRequest,
     ) -> Result<LeaseTimeToLiveReply, Error> {
         self.linearize().await?;
         if !self.leadership.role().is_leader {
             return Err(Error::NotLeader);
+        }
+        match request.keys {
+            true => self.permit(who).lease_keys(request.id)?,
+            false => self.auth.check_user(who)?,
         }
         Ok(match self.lessor.time_to_live(request.id, self.platform.monotonic()) {
             None => LeaseTimeToLiveReply { ttl: -1, granted_ttl: 0, keys: Vec::new() },
@@ -206,9 +231,13 @@ impl<P: Platform> Node<P> {
     /// Lease.LeaseLeases: this member's list. LEASE-07.
     pub async fn lease_leases(
         &self,
+        by: &Caller,
         _request: pb::LeaseLeasesRequest,
     ) -> Result<pb::LeaseLeasesResponse, Error> {
-        let leases = self.lessor.leases().into_iter().map(|id| pb::LeaseStatus { id }).collect();
+        let who = self.identify(by).await?;
+        let leases = self.lessor.leases();
+        self.permit(&who).all_lease_keys(&leases)?;
+        let leases = leases.into_iter().map(|id| pb::LeaseStatus { id }).collect();
         Ok(pb::LeaseLeasesResponse {
             header: Some(self.header(self.store.current_revision())),
             leases,

@@ -12,6 +12,7 @@ use crate::api::etcdserverpb as pb;
 use crate::api::etcdserverpb::AlarmType;
 use crate::api::etcdserverpb::alarm_request::AlarmAction;
 use crate::apply::Reply;
+use crate::auth::{Caller, Identity};
 use crate::backend::BackendView;
 use crate::error::{Error, Fatal};
 use crate::limits;
@@ -28,8 +29,13 @@ const SNAPSHOT_SECTOR: usize = 512;
 
 impl<P: Platform> Node<P> {
     /// Maintenance.Alarm. MNT-01.
-    pub async fn alarm(&self, request: pb::AlarmRequest) -> Result<pb::AlarmResponse, Error> {
-        let alarms = match self.propose(CommandRequest::Alarm(request)).await? {
+    pub async fn alarm(
+        &self,
+        by: &Caller,
+        request: pb::AlarmRequest,
+    ) -> Result<pb::AlarmResponse, Error> {
+        let who = self.identify(by).await?;
+        let alarms = match self.propose(&who, CommandRequest::Alarm(request)).await? {
             Reply::Alarm(response) => response.alarms,
             other => return Err(mismatch(other)),
         };
@@ -59,7 +65,7 @@ impl<P: Platform> Node<P> {
             alarm: AlarmType::Nospace as i32,
         };
         // Without a leader the alarm waits; this request is refused all the same.
-        let _ = self.propose(CommandRequest::Alarm(raise)).await;
+        let _ = self.propose(&Identity::Internal, CommandRequest::Alarm(raise)).await;
         Err(Error::NoSpace)
     }
 
@@ -72,7 +78,12 @@ impl<P: Platform> Node<P> {
     }
 
     /// Maintenance.Status. MNT-04.
-    pub async fn status(&self, _request: pb::StatusRequest) -> Result<pb::StatusResponse, Error> {
+    pub async fn status(
+        &self,
+        by: &Caller,
+        _request: pb::StatusRequest,
+    ) -> Result<pb::StatusResponse, Error> {
+        self.require_user(by).await?;
         let info = self.info();
         let mut errors = Vec::new();
         if info.leader == 0 {
@@ -102,8 +113,10 @@ impl<P: Platform> Node<P> {
     /// etcd answers it without a header. MNT-05.
     pub async fn defragment(
         &self,
+        by: &Caller,
         _request: pb::DefragmentRequest,
     ) -> Result<pb::DefragmentResponse, Error> {
+        self.require_admin(by).await?;
         let backend = self.backend.clone();
         let done = on_worker(&self.shared.worker, move || backend.defragment()).await;
         self.or_stop(done)?;
@@ -111,7 +124,12 @@ impl<P: Platform> Node<P> {
     }
 
     /// Maintenance.Hash, of the whole backend. MNT-06.
-    pub async fn hash(&self, _request: pb::HashRequest) -> Result<pb::HashResponse, Error> {
+    pub async fn hash(
+        &self,
+        by: &Caller,
+        _request: pb::HashRequest,
+    ) -> Result<pb::HashResponse, Error> {
+        self.require_admin(by).await?;
         let store = self.store.clone();
         let hash = on_worker(&self.shared.worker, move || store.hash()).await;
         let hash = self.or_stop(hash)?;
@@ -119,7 +137,12 @@ impl<P: Platform> Node<P> {
     }
 
     /// Maintenance.HashKV, equal on all members at one revision. MNT-06.
-    pub async fn hash_kv(&self, request: pb::HashKvRequest) -> Result<pb::HashKvResponse, Error> {
+    pub async fn hash_kv(
+        &self,
+        by: &Caller,
+        request: pb::HashKvRequest,
+    ) -> Result<pb::HashKvResponse, Error> {
+        self.require_admin(by).await?;
         let store = self.store.clone();
         let hash = on_worker(&self.shared.worker, move || store.hash_kv(request.revision)).await;
         let hash = self.or_stop(hash)??;
@@ -134,8 +157,10 @@ impl<P: Platform> Node<P> {
     /// Maintenance.MoveLeader: only the leader serves it. MNT-08.
     pub async fn move_leader(
         &self,
+        by: &Caller,
         request: pb::MoveLeaderRequest,
     ) -> Result<pb::MoveLeaderResponse, Error> {
+        self.require_admin(by).await?;
         let role = self.leadership.role();
         if !role.is_leader {
             return Err(Error::NotLeader);
@@ -164,7 +189,8 @@ impl<P: Platform> Node<P> {
     }
 
     /// Maintenance.Snapshot: a consistent copy of the backend, then its SHA-256. MNT-07.
-    pub async fn snapshot(&self) -> Result<MaintenanceSnapshot, Error> {
+    pub async fn snapshot(&self, by: &Caller) -> Result<MaintenanceSnapshot, Error> {
+        self.require_admin(by).await?;
         let backend = self.backend.clone();
         let view = self.or_stop(on_worker(&self.shared.worker, move || backend.view()).await)?;
         let (sender, blobs) = mpsc::channel(1);

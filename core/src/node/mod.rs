@@ -7,6 +7,7 @@
 //! the value that the proposal awaited. A read goes: `read_index` confirms the leader, then the
 //! store is read on the caller's own thread.
 
+mod auth;
 mod bootstrap;
 mod cluster;
 mod config;
@@ -39,6 +40,7 @@ use self::read_index::ReadIndexQueue;
 use self::stop::StopSignal;
 use crate::api::etcdserverpb::{AlarmType, ResponseHeader};
 use crate::apply::Applier;
+use crate::auth::AuthStore;
 use crate::backend::{Backend, BackendOptions};
 use crate::cluster::{Alarms, Members};
 use crate::error::Fatal;
@@ -63,6 +65,7 @@ pub struct Node<P: Platform> {
     lessor: Arc<Lessor>,
     members: Arc<Members>,
     alarms: Arc<Alarms>,
+    auth: Arc<AuthStore>,
     backend: Arc<Backend>,
     hub: Arc<Hub>,
     transport: Arc<dyn Transport>,
@@ -139,6 +142,7 @@ impl<P: Platform> Node<P> {
             store: applier.store.clone(),
             lessor: applier.lessor.clone(),
             alarms: applier.alarms.clone(),
+            auth: applier.auth.clone(),
             hub: applier.hub.clone(),
             transport: platform.transport(),
             command_ids: AtomicU64::new(platform.random()),
@@ -220,6 +224,7 @@ impl<P: Platform> Node<P> {
             db_size_in_use: self.backend.size_in_use(),
             db_quota: self.quota().unwrap_or(0),
             revision: self.store.current_revision(),
+            auth_revision: self.auth.revision(),
             compact_revision: self.store.compact_revision(),
             keys: self.store.key_count(),
             leases: self.lessor.leases().len() as u64,

@@ -10,6 +10,7 @@ use crate::api::coraclepb as pb;
 use crate::api::coraclepb::append_entries_response::Kind;
 use crate::api::coraclepb::peer_request::Request;
 use crate::api::coraclepb::peer_response::Response;
+use crate::auth::Identity;
 use crate::backend::{Backend, Restorer};
 use crate::error::{Code, Error, Fatal};
 use crate::platform::{PeerTarget, Platform, TransportError};
@@ -34,13 +35,16 @@ impl<P: Platform> Node<P> {
     pub async fn handle_peer(&self, from: u64, request: pb::PeerRequest) -> pb::PeerResponse {
         let response = match request.request {
             _ if self.members.is_removed(from) => error(Code::FailedPrecondition, REMOVED_TEXT),
-            Some(request) => self.answer(from, request).await,
+            Some(message) => {
+                let who = Identity::from_asker(request.asker);
+                self.answer(from, &who, message).await
+            }
             None => error(Code::InvalidArgument, "an empty request"),
         };
         pb::PeerResponse { response: Some(response) }
     }
 
-    async fn answer(&self, from: u64, request: Request) -> Response {
+    async fn answer(&self, from: u64, who: &Identity, request: Request) -> Response {
         let raft = |text: String| error(Code::Unavailable, &text);
         match request {
             Request::AppendEntries(message) => {
@@ -72,11 +76,12 @@ impl<P: Platform> Node<P> {
                 Response::ReadIndex(pb::ReadIndexResponse { index })
             }),
             Request::LeaseKeepAlive(message) => {
-                reply(self.handle_lease_keep_alive(message.id).await, Response::LeaseKeepAlive)
+                reply(self.handle_lease_keep_alive(who, message.id).await, Response::LeaseKeepAlive)
             }
-            Request::LeaseTimeToLive(message) => {
-                reply(self.handle_lease_time_to_live(&message).await, Response::LeaseTimeToLive)
-            }
+            Request::LeaseTimeToLive(message) => reply(
+                self.handle_lease_time_to_live(who, &message).await,
+                Response::LeaseTimeToLive,
+            ),
             Request::Members(_) => Response::Members(pb::MembersResponse {
                 cluster_id: self.cluster_id,
                 members: self.members.list(),
@@ -128,9 +133,20 @@ impl<P: Platform> Node<P> {
         }
     }
 
-    /// Sends `request` to member `id`.
+    /// Sends `request` to member `id`, for nobody in particular.
     pub(super) async fn call_peer(
         &self,
+        id: u64,
+        request: Request,
+        timeout: Duration,
+    ) -> Result<Response, TransportError> {
+        self.call_peer_for(&Identity::Nobody, id, request, timeout).await
+    }
+
+    /// Sends `request` to member `id`, for `who`.
+    pub(super) async fn call_peer_for(
+        &self,
+        who: &Identity,
         id: u64,
         request: Request,
         timeout: Duration,
@@ -139,7 +155,7 @@ impl<P: Platform> Node<P> {
             return Err(TransportError::Unreachable(format!("member {id:x} is not known")));
         };
         let target = PeerTarget { id, urls: member.peer_ur_ls };
-        let request = pb::PeerRequest { request: Some(request) };
+        let request = pb::PeerRequest { request: Some(request), asker: who.to_asker() };
         let answer = self.transport.call(target, request, timeout).await?;
         match answer.response {
             Some(Response::Error(status)) if status.message == REMOVED_TEXT => {

@@ -13,6 +13,7 @@ use crate::api::coraclepb::peer_request::Request as PeerMessage;
 use crate::api::coraclepb::peer_response::Response as PeerAnswer;
 use crate::api::coraclepb::{Command, Propose, ProposeResponse, ProposeResult, Status};
 use crate::apply::{Outcome, Reply};
+use crate::auth::Identity;
 use crate::error::Error;
 use crate::limits;
 use crate::platform::{Platform, TransportError};
@@ -29,13 +30,13 @@ enum Attempt {
 }
 
 impl<P: Platform> Node<P> {
-    /// Replicates and applies `request`; returns what applying it answered on this member.
+    /// Replicates and applies `request` for `who`; returns what applying it answered here.
     ///
     /// Fails with `RequestTooLarge`, `RequestTooManyRequests`, a timeout (the write may or may not
     /// take place), `Stopped`, or the error of the apply.
-    pub(super) async fn propose(&self, request: CommandRequest) -> Outcome {
+    pub(super) async fn propose(&self, who: &Identity, request: CommandRequest) -> Outcome {
         let id = self.next_command_id();
-        let command = Command { id, request: Some(request) };
+        let command = Command { id, request: Some(request), asker: who.to_asker() };
         if command.encoded_len() > self.config.max_request_bytes {
             return Err(Error::RequestTooLarge);
         }

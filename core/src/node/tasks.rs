@@ -14,6 +14,7 @@ use crate::api::coraclepb as pb;
 use crate::api::coraclepb::command::Request as CommandRequest;
 use crate::api::coraclepb::peer_request::Request as PeerMessage;
 use crate::api::etcdserverpb::{LeaseCheckpointRequest, LeaseRevokeRequest, Member};
+use crate::auth::Identity;
 use crate::error::Error;
 use crate::limits;
 use crate::platform::Platform;
@@ -30,6 +31,8 @@ const RECONCILE_TICK: Duration = Duration::from_millis(200);
 const FLUSH_TICK: Duration = Duration::from_millis(100);
 /// Pause between two batches of a physical compaction (etcd: compaction-sleep-interval).
 const COMPACTION_PAUSE: Duration = Duration::from_millis(10);
+/// How often simple tokens that nobody uses are forgotten.
+pub(super) const TOKEN_TICK: Duration = Duration::from_secs(1);
 /// A new voter may lack this many entries: few enough to catch up within an election timeout.
 const VOTER_LAG: u64 = 1_000;
 
@@ -42,6 +45,7 @@ impl<P: Platform> Node<P> {
         self.spawn(|node| async move { node.compact_physically().await });
         self.spawn(|node| async move { node.reconcile_membership().await });
         self.spawn(|node| async move { node.publish().await });
+        self.spawn(|node| async move { node.expire_tokens().await });
     }
 
     pub(super) fn spawn<F>(self: &Arc<Self>, task: impl FnOnce(Arc<Self>) -> F)
@@ -98,7 +102,7 @@ impl<P: Platform> Node<P> {
     async fn propose_first_members(self: &Arc<Self>) {
         for member in self.members.unrecorded_seeds() {
             let add = CommandRequest::MemberAdd(pb::MemberAdd { member: Some(member) });
-            match self.propose(add).await {
+            match self.propose(&Identity::Internal, add).await {
                 Ok(_) | Err(Error::MemberExist | Error::PeerURLExist) => {}
                 // Another leader goes on with it.
                 Err(_) => return,
@@ -127,7 +131,9 @@ impl<P: Platform> Node<P> {
             if !due.is_empty() {
                 let request = LeaseCheckpointRequest { checkpoints: due };
                 // A checkpoint that is missed costs a longer lease, nothing else.
-                let _ = self.propose(CommandRequest::LeaseCheckpoint(request)).await;
+                let _ = self
+                    .propose(&Identity::Internal, CommandRequest::LeaseCheckpoint(request))
+                    .await;
             }
         }
     }
@@ -141,7 +147,7 @@ impl<P: Platform> Node<P> {
             while under_way.len() < limits::MAX_PENDING_REVOKES {
                 let Some(id) = waiting.next() else { break };
                 let request = CommandRequest::LeaseRevoke(LeaseRevokeRequest { id });
-                under_way.push(self.propose(request));
+                under_way.push(self.propose(&Identity::Internal, request));
             }
             if under_way.next().await.is_none() {
                 return;

@@ -7,6 +7,10 @@ use std::task::{Context, Poll};
 
 use super::Node;
 use crate::api::etcdserverpb as pb;
+use crate::api::etcdserverpb::watch_request::RequestUnion;
+use crate::auth::Caller;
+use crate::error::Error;
+use crate::mvcc::KeyRange;
 use crate::platform::Platform;
 use crate::raft::types::AsyncRuntime;
 use crate::trace::Event;
@@ -18,15 +22,18 @@ type Sleep<P> = <<P as Platform>::Runtime as AsyncRuntime>::Sleep;
 pub struct NodeWatch<P: Platform> {
     node: Arc<Node<P>>,
     stream: WatchStream,
+    by: Caller,
     /// When the watchers that asked for it are next told how far they are. WATCH-13.
     progress: Pin<Box<Sleep<P>>>,
 }
 
 impl<P: Platform> Node<P> {
     /// Opens a watch stream. WATCH-01.
-    pub fn watch(self: &Arc<Self>) -> NodeWatch<P> {
+    pub async fn watch(self: &Arc<Self>, by: Caller) -> NodeWatch<P> {
+        // Waits until a new token has come here; whether it is any good is asked for each watcher.
+        let _ = self.identify(&by).await;
         let progress = Box::pin(self.progress_sleep());
-        NodeWatch { node: self.clone(), stream: self.hub.stream(), progress }
+        NodeWatch { node: self.clone(), stream: self.hub.stream(), by, progress }
     }
 
     fn progress_sleep(&self) -> Sleep<P> {
@@ -37,7 +44,28 @@ impl<P: Platform> Node<P> {
 impl<P: Platform> NodeWatch<P> {
     /// Creates, cancels or asks for progress; answers come out of the stream.
     pub fn request(&mut self, request: pb::WatchRequest) {
-        self.stream.request(request);
+        match &request.request_union {
+            Some(RequestUnion::CreateRequest(create)) => match self.check_create(create) {
+                Ok(()) => self.stream.request(request),
+                Err(error) => self.stream.refuse_create(&go_text(&error)),
+            },
+            _ => self.stream.request(request),
+        }
+    }
+
+    /// A watcher needs to read all of its range, now; losing that right later does not end it.
+    /// WATCH-17.
+    fn check_create(&self, request: &pb::WatchCreateRequest) -> Result<(), Error> {
+        let node = &self.node;
+        let who = match &self.by {
+            Caller::Internal => return Ok(()),
+            Caller::Client(_) if !node.auth.is_enabled() => return Ok(()),
+            Caller::Client(credentials) => {
+                node.identify_here(credentials)?.ok_or(Error::InvalidAuthToken)?
+            }
+        };
+        let key = if request.key.is_empty() { &[0] } else { &request.key[..] };
+        node.auth.check_read(&who, &KeyRange::new(key, &request.range_end))
     }
 
     /// Whether earlier requests should be answered before more are taken.
@@ -75,4 +103,9 @@ impl<P: Platform> NodeWatch<P> {
     pub async fn next(&mut self) -> Option<pb::WatchResponse> {
         std::future::poll_fn(|context| self.poll_next(context)).await
     }
+}
+
+/// An error as Go prints it: that is how etcd words why there is no watcher.
+fn go_text(error: &Error) -> String {
+    format!("rpc error: code = {:?} desc = {}", error.code(), error.message())
 }

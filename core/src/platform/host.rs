@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 use super::Disk;
 use crate::api::coraclepb::{PeerRequest, PeerResponse};
+use crate::error::Error;
 use crate::raft::types::AsyncRuntime;
 use crate::trace::Trace;
 
@@ -34,6 +36,17 @@ pub trait Platform: Send + Sync + 'static {
     /// host has threads. The node asks for one for the WAL and one for the backend.
     fn worker(&self, name: &str) -> Arc<dyn Worker>;
 
+    /// How passwords are hashed; a host without it has no users with passwords.
+    fn passwords(&self) -> Option<Arc<dyn Passwords>> {
+        None
+    }
+
+    /// Who signs tokens that say themselves whose they are; without it tokens are simple ones,
+    /// which members remember.
+    fn token_signer(&self) -> Option<Arc<dyn TokenSigner>> {
+        None
+    }
+
     /// Who listens to what the node does inside; nobody, by default.
     fn trace(&self) -> Trace {
         Trace::default()
@@ -44,6 +57,37 @@ pub trait Platform: Send + Sync + 'static {
 pub trait Worker: Send + Sync + 'static {
     /// Queues `job` and returns at once.
     fn submit(&self, job: Box<dyn FnOnce() + Send>);
+}
+
+/// Slow one-way functions of passwords. They run off the threads that serve, few at once: a flood
+/// of log-ins waits for itself and for nobody else. AUTH-10.
+pub trait Passwords: Send + Sync + 'static {
+    /// The password as it is stored.
+    fn hash(&self, password: String) -> BoxFuture<'static, Result<String, Error>>;
+
+    /// Whether the password is the one that was hashed. Without a hash the answer is no, and takes
+    /// as long.
+    fn verify(
+        &self,
+        password: String,
+        hash: Option<Bytes>,
+    ) -> BoxFuture<'static, Result<bool, Error>>;
+}
+
+/// Signs and verifies tokens that carry a user's name and the auth revision (JWT). AUTH-03.
+pub trait TokenSigner: Send + Sync + 'static {
+    /// Fails where this member has only the key to verify.
+    fn sign(&self, user: &str, revision: u64) -> Result<String, Error>;
+
+    /// What the token says; `None` if it is not signed as it should be, or has expired.
+    fn verify(&self, token: &str) -> Option<Claims>;
+}
+
+/// What a signed token says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claims {
+    pub user: String,
+    pub revision: u64,
 }
 
 /// Where a request to a peer goes.

@@ -12,7 +12,9 @@ pub use faulty_disk::{Fault, FaultyDisk, SplitMix64};
 pub use memory_disk::MemoryDisk;
 
 mod host;
-pub use host::{PeerTarget, Platform, Transport, TransportError, Worker};
+pub use host::{
+    Claims, Passwords, PeerTarget, Platform, TokenSigner, Transport, TransportError, Worker,
+};
 
 pub mod step;
 

@@ -72,7 +72,7 @@ impl Network {
             )));
         };
         let target = PeerTarget { id: self.target, urls: member.peer_ur_ls };
-        let request = pb::PeerRequest { request: Some(request) };
+        let request = pb::PeerRequest { request: Some(request), asker: None };
         let answer = self.factory.transport.call(target, request, timeout).await?;
         match answer.response {
             Some(Response::Error(status)) => {

@@ -118,7 +118,7 @@ impl StateMachine {
                         Ok(Reply::Empty)
                     }
                     EntryPayload::Normal(command) => {
-                        let (id, outcome) = self.applier.apply(command.0)?;
+                        let (id, outcome) = self.applier.apply(log_id.index, command.0)?;
                         self.shared.forwarded.complete(id, &outcome);
                         outcome
                     }

@@ -95,6 +95,11 @@ impl WatchStream {
         }
     }
 
+    /// Answers a request for a watcher that the client may not have. WATCH-17.
+    pub fn refuse_create(&mut self, reason: &str) {
+        self.refuse(self.hub.history.current_revision(), reason);
+    }
+
     /// Whether so many replies wait that the caller should pull some before it reads another
     /// request: a client that asks without listening must not fill the memory.
     pub fn is_backlogged(&self) -> bool {

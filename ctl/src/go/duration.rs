@@ -9,7 +9,7 @@ const NANOS_PER_SECOND: u128 = 1_000_000_000;
 /// Parses `5s`, `1h2m3.5s`, `100ms`; a bare number is an error unless it is `0`.
 ///
 /// The error is Go's text. Negative durations are refused: no flag of ours has a use for one.
-pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let invalid = || format!("time: invalid duration {}", quote(text.as_bytes()));
     let mut rest = text.strip_prefix('+').unwrap_or(text);
     if rest == "0" {
@@ -73,7 +73,7 @@ fn scaled(number: &str, scale: u128) -> Option<u128> {
 }
 
 /// The duration as Go prints it: `2.403066ms`, `5.000390623s`, `1m30s`, `0s`.
-pub(crate) fn format_duration(duration: Duration) -> String {
+pub fn format_duration(duration: Duration) -> String {
     let nanos = duration.as_nanos();
     match nanos {
         0 => "0s".into(),

@@ -8,6 +8,7 @@ pub(crate) mod duration;
 pub(crate) mod number;
 pub(crate) mod quote;
 
-pub(crate) use duration::{format_duration, parse_duration};
-pub(crate) use number::{humanize_bytes, parse_bool, parse_i64, parse_u64};
-pub(crate) use quote::{quote, scan_quoted};
+pub use duration::{format_duration, parse_duration};
+pub use number::{humanize_bytes, parse_bool, parse_i64, parse_u64};
+pub use quote::quote;
+pub(crate) use quote::scan_quoted;

@@ -5,7 +5,7 @@ use super::quote::quote;
 /// Parses a signed integer; `radix` 0 means that a prefix (`0x`, `0o`, `0b`, `0`) chooses it.
 ///
 /// The error is Go's text: `strconv.ParseInt: parsing "zz": invalid syntax`.
-pub(crate) fn parse_i64(text: &str, radix: u32) -> Result<i64, String> {
+pub fn parse_i64(text: &str, radix: u32) -> Result<i64, String> {
     let (negative, digits) = match text.as_bytes().first() {
         Some(b'-') => (true, &text[1..]),
         Some(b'+') => (false, &text[1..]),
@@ -18,12 +18,12 @@ pub(crate) fn parse_i64(text: &str, radix: u32) -> Result<i64, String> {
 }
 
 /// Parses an unsigned integer, with the rules of [`parse_i64`].
-pub(crate) fn parse_u64(text: &str, radix: u32) -> Result<u64, String> {
+pub fn parse_u64(text: &str, radix: u32) -> Result<u64, String> {
     magnitude(text, radix).map_err(|what| error("ParseUint", text, what))
 }
 
 /// Parses a Go boolean: `1 t T true TRUE True` and their opposites.
-pub(crate) fn parse_bool(text: &str) -> Result<bool, String> {
+pub fn parse_bool(text: &str) -> Result<bool, String> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
@@ -58,7 +58,7 @@ fn prefixed(digits: &str) -> (&str, u32) {
 }
 
 /// A size in bytes for people: `0 B`, `25 kB`, `2.1 GB` (powers of 1000).
-pub(crate) fn humanize_bytes(size: u64) -> String {
+pub fn humanize_bytes(size: u64) -> String {
     const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
     if size < 10 {
         return format!("{size} B");

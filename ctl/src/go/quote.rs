@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 /// `value` in double quotes, as Go's `%q` prints it. Bytes that are not UTF-8 become `\xff`.
-pub(crate) fn quote(value: &[u8]) -> String {
+pub fn quote(value: &[u8]) -> String {
     let mut quoted = String::with_capacity(value.len() + 2);
     quoted.push('"');
     for chunk in value.utf8_chunks() {

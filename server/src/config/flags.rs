@@ -1,11 +1,14 @@
-//! The table of flags: what flags, environment, configuration file and `--help` agree on.
+//! What a flag is, what its values look like, and what is printed of the table.
 //!
-//! Names, defaults and meanings are etcd's (op-guide/configuration). A flag `--a-b` is also the
-//! environment variable `ETCD_A_B` and the key `a-b` of the configuration file.
+//! A flag `--a-b` is also the environment variable `ETCD_A_B` and the key `a-b` of the
+//! configuration file.
 
 use std::fmt::Write;
-use std::time::Duration;
 
+use coracle_ctl::go;
+
+use super::gates;
+use super::table::FLAGS;
 use super::urls::Url;
 
 /// What a value must look like.
@@ -15,13 +18,53 @@ pub(super) enum Kind {
     Bool,
     /// A whole number from 0.
     Number,
+    Unsigned32,
     /// A whole number.
     Signed,
     /// A Go duration such as `1m30s`; in the configuration file a number of nanoseconds.
     Duration,
-    /// Comma-separated URLs.
+    /// Texts, separated by commas.
+    List,
+    /// URLs, separated by commas.
     Urls,
+    /// `Name=true,Name=false`: feature gates.
+    Gates,
     OneOf(&'static [&'static str]),
+}
+
+/// What a flag does in this server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// What it does in etcd.
+    Acts,
+    /// For tests and measurements of this server; not in the help.
+    Internal,
+    /// Nothing, and for this reason. It is taken with a warning, so that what starts etcd starts
+    /// this server.
+    Accepted(&'static str),
+    /// The same for a flag that etcd itself has no more.
+    Removed(&'static str),
+    /// Another name of this flag.
+    Former(&'static str),
+    /// It turns this feature gate on or off.
+    Gate(&'static str),
+    /// No value but the default is taken, and for this reason.
+    Refused(&'static str),
+}
+
+/// Where a flag stands in the help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Section {
+    Member,
+    Clustering,
+    Security,
+    Auth,
+    Monitoring,
+    Logging,
+    Tracing,
+    Features,
+    Unsafe,
+    Nowhere,
 }
 
 /// One flag.
@@ -31,144 +74,57 @@ pub(super) struct Flag {
     pub(super) kind: Kind,
     pub(super) default: &'static str,
     pub(super) section: Section,
+    pub(super) effect: Effect,
     pub(super) help: &'static str,
 }
 
-/// Where a flag stands in the help, or why it does not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Section {
-    Member,
-    Clustering,
-    Monitoring,
-    Logging,
-    Features,
-    Unsafe,
-    /// For tests and measurements.
-    Hidden,
-    /// Taken so that manifests written for etcd start; says so and does nothing.
-    Ignored,
-}
-
-const fn flag(
-    section: Section,
-    name: &'static str,
-    kind: Kind,
-    default: &'static str,
-    help: &'static str,
-) -> Flag {
-    Flag { name, kind, default, section, help }
-}
-
-use Kind::{Bool, Duration as Time, Number, OneOf, Signed, Text, Urls};
-use Section::{Clustering, Features, Hidden, Ignored, Logging, Member, Monitoring, Unsafe};
-
-const LEVELS: Kind = OneOf(&["debug", "info", "warn", "error", "panic", "fatal"]);
-
-/// Every flag, in the order of the help.
-#[rustfmt::skip] // A table.
-pub(super) const FLAGS: &[Flag] = &[
-    flag(Member, "name", Text, "default", "Human-readable name for this member."),
-    flag(Member, "data-dir", Text, "", "Path to the data directory ('<name>.etcd' if empty)."),
-    flag(Member, "snapshot-count", Number, "10000",
-        "Committed transactions that trigger a snapshot of the log."),
-    flag(Member, "heartbeat-interval", Number, "100",
-        "Time of a heartbeat interval, in milliseconds."),
-    flag(Member, "election-timeout", Number, "1000",
-        "Time for an election to timeout, in milliseconds."),
-    flag(Member, "listen-peer-urls", Urls, "http://localhost:2380",
-        "URLs to listen on for peer traffic."),
-    flag(Member, "listen-client-urls", Urls, "http://localhost:2379",
-        "URLs to listen on for client gRPC and HTTP traffic."),
-    flag(Member, "listen-client-http-urls", Urls, "",
-        "URLs to listen on for client HTTP traffic alone; the client URLs serve gRPC alone then."),
-    flag(Member, "enable-grpc-gateway", Bool, "true", "Serve JSON under '/v3/'."),
-    flag(Member, "gateway-error-key", Bool, "false",
-        "Repeat the message of JSON errors as 'error', as etcd did until 3.5."),
-    flag(Member, "cors", Text, "*", "Origins whose pages may read answers; '*' means all."),
-    flag(Member, "host-whitelist", Text, "*",
-        "Names that plain HTTP may be asked by if it is not encrypted; '*' means all."),
-    flag(Member, "quota-backend-bytes", Signed, "0",
-        "Backend size that raises a NOSPACE alarm; 0: 2 GiB, negative: none."),
-    flag(Member, "max-txn-ops", Number, "128", "Maximum number of operations in a transaction."),
-    flag(Member, "max-request-bytes", Number, "1572864",
-        "Maximum size of a client request, in bytes."),
-    flag(Member, "max-concurrent-streams", Number, "4294967295",
-        "Maximum number of open streams of one connection."),
-    flag(Clustering, "initial-advertise-peer-urls", Urls, "http://localhost:2380",
-        "This member's peer URLs, to advertise to the rest of the cluster."),
-    flag(Clustering, "initial-cluster", Text, "",
-        "Initial cluster: 'name=URL,...' (this member alone if empty)."),
-    flag(Clustering, "initial-cluster-state", OneOf(&["new", "existing"]), "new",
-        "Whether the cluster is 'new', or 'existing' and joined."),
-    flag(Clustering, "initial-cluster-token", Text, "etcd-cluster",
-        "Keeps clusters with the same configuration apart."),
-    flag(Clustering, "advertise-client-urls", Urls, "http://localhost:2379",
-        "This member's client URLs, to advertise to the public."),
-    flag(Clustering, "strict-reconfig-check", Bool, "true",
-        "Reject reconfiguration requests that would cause quorum loss."),
-    flag(Clustering, "pre-vote", Bool, "true",
-        "Run an election phase that disturbs no leader first."),
-    flag(Monitoring, "listen-metrics-urls", Urls, "",
-        "URLs to listen on for '/metrics' and '/health' too."),
-    flag(Monitoring, "metrics", OneOf(&["basic", "extensive"]), "basic",
-        "How detailed metrics are: 'extensive' adds histograms of how long RPCs take."),
-    flag(Logging, "logger", OneOf(&["zap"]), "zap", "The form of logs."),
-    flag(Logging, "log-outputs", OneOf(&["default", "stderr", "stdout"]), "default",
-        "Where logs go; the default is stderr."),
-    flag(Logging, "log-level", LEVELS, "info", "Least severe level that is logged."),
-    flag(Logging, "log-format", OneOf(&["json", "console"]), "json",
-        "One JSON object per line, or plain text."),
-    flag(Features, "watch-progress-notify-interval", Time, "10m0s",
-        "Interval of periodic watch progress notifications."),
-    flag(Features, "max-learners", Number, "1", "Maximum number of learners in the cluster."),
-    flag(Features, "snapshot-catchup-entries", Number, "5000",
-        "Log entries kept behind a snapshot for slow followers."),
-    flag(Unsafe, "unsafe-no-fsync", Bool, "false",
-        "Never sync to disk: a crash of the machine may lose data."),
-    flag(Hidden, "front-threads", Number, "0", "Threads that serve clients; 0 means one per core."),
-    flag(Ignored, "enable-v2", Bool, "false", ""),
-    flag(Ignored, "initial-election-tick-advance", Bool, "true", ""),
-    flag(Ignored, "max-snapshots", Number, "5", ""),
-    flag(Ignored, "max-wals", Number, "5", ""),
-    flag(Ignored, "experimental-initial-corrupt-check", Bool, "false", ""),
-];
-
-/// Former names of flags, which manifests still use.
-pub(super) const ALIASES: &[(&str, &str)] = &[
-    ("experimental-watch-progress-notify-interval", "watch-progress-notify-interval"),
-    ("experimental-max-learners", "max-learners"),
-    ("experimental-snapshot-catchup-entries", "snapshot-catchup-entries"),
-];
-
-/// The flag called `name`, by its own or a former name.
+/// The flag called `name`.
 pub(super) fn find(name: &str) -> Option<&'static Flag> {
-    let alias = ALIASES.iter().find(|(alias, _)| *alias == name);
-    let name = alias.map_or(name, |(_, name)| name);
     FLAGS.iter().find(|flag| flag.name == name)
 }
 
 impl Flag {
-    /// Whether `value` is one that this flag takes; if not, why, in the words of Go's flag package.
-    pub(super) fn check(&self, value: &str) -> Result<(), String> {
-        let parse_error = || Err("parse error".to_owned());
-        match self.kind {
-            Text => Ok(()),
-            Bool => parse_bool(value).map_or_else(parse_error, |_| Ok(())),
-            Number => value.parse::<u64>().map_or_else(|_| parse_error(), |_| Ok(())),
-            Signed => value.parse::<i64>().map_or_else(|_| parse_error(), |_| Ok(())),
-            Time => parse_duration(value).map_or_else(parse_error, |_| Ok(())),
-            Urls => Url::parse_list(value).map(|_| ()),
-            OneOf(choices) if choices.contains(&value) => Ok(()),
-            OneOf(choices) => {
-                Err(format!("invalid value {value:?}, choose {}", choices.join(" or ")))
-            }
+    pub(super) const fn help(self, help: &'static str) -> Flag {
+        Flag { help, ..self }
+    }
+
+    /// The flag that takes the value: today's, if this is a former name.
+    pub(super) fn today(&'static self) -> &'static Flag {
+        match self.effect {
+            Effect::Former(name) => find(name).unwrap_or(self),
+            _ => self,
         }
     }
 
-    /// The environment variable of this flag.
-    pub(super) fn variable(&self) -> String {
-        variable(self.name)
+    pub(super) fn is_bool(&'static self) -> bool {
+        self.today().kind == Kind::Bool
     }
+
+    /// Whether `value` is one that this flag takes; if not, why, in the words of Go's flag package.
+    pub(super) fn check(&'static self, value: &str) -> Result<(), String> {
+        match self.today().kind {
+            Kind::Text | Kind::List => Ok(()),
+            Kind::Bool => go::parse_bool(value).map(drop).map_err(parse_error),
+            Kind::Number => go::parse_u64(value, 0).map(drop).map_err(parse_error),
+            Kind::Signed => go::parse_i64(value, 0).map(drop).map_err(parse_error),
+            Kind::Unsigned32 => {
+                let number = go::parse_u64(value, 0).map_err(parse_error)?;
+                u32::try_from(number).map(drop).map_err(|_| "value out of range".to_owned())
+            }
+            Kind::Duration => go::parse_duration(value).map(drop).map_err(parse_error),
+            Kind::Urls if value.is_empty() => Ok(()),
+            Kind::Urls => Url::parse_list(value).map(drop),
+            Kind::Gates => gates::parse(value).map(drop),
+            Kind::OneOf(choices) if choices.contains(&value) => Ok(()),
+            Kind::OneOf(_) => Err("invalid value".to_owned()),
+        }
+    }
+}
+
+/// Go's flag package tells no more than this of what strconv found.
+fn parse_error(error: String) -> String {
+    let range = "value out of range";
+    if error.ends_with(range) { range.to_owned() } else { "parse error".to_owned() }
 }
 
 /// The environment variable of the flag `name`.
@@ -176,100 +132,134 @@ pub(super) fn variable(name: &str) -> String {
     format!("ETCD_{}", name.to_uppercase().replace('-', "_"))
 }
 
-/// Go's `strconv.ParseBool`.
-pub(super) fn parse_bool(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
-    }
-}
+/// What is printed after the sentence about a flag that is wrong, and before the flags by `--help`.
+pub(super) const USAGE: &str = "\
+Usage:
 
-/// Go's `time.ParseDuration`, without negative durations: `0`, `90s`, `1h30m`, `1.5s`.
-pub(super) fn parse_duration(text: &str) -> Option<Duration> {
-    if text == "0" {
-        return Some(Duration::ZERO);
-    }
-    let mut total = Duration::ZERO;
-    let mut rest = text;
-    loop {
-        let unit_at = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let (number, tail) = rest.split_at(unit_at);
-        let unit_end = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
-        let (unit, tail) = tail.split_at(unit_end);
-        let seconds = match unit {
-            "ns" => 1e-9,
-            "us" | "µs" => 1e-6,
-            "ms" => 1e-3,
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3600.0,
-            _ => return None,
-        };
-        let part = Duration::try_from_secs_f64(number.parse::<f64>().ok()? * seconds).ok()?;
-        total = total.checked_add(part)?;
-        rest = tail;
-        if rest.is_empty() {
-            return Some(total);
-        }
-    }
-}
+  coracle serve [flags]
+    Start a member. Under the name 'etcd' the program needs no 'serve'.
 
-/// What `--help` prints.
+  coracle serve --version
+    Show the version.
+
+  coracle serve -h | --help
+    Show the help information.
+
+  coracle serve --config-file
+    Path to the configuration file (YAML or JSON). All other flags and variables are ignored then.
+
+  coracle ctl [flags] command
+    Talk to a cluster (etcdctl's commands).
+";
+
+const SECTIONS: &[(Section, &str)] = &[
+    (Section::Member, "Member"),
+    (Section::Clustering, "Clustering"),
+    (Section::Security, "Security"),
+    (Section::Auth, "Auth"),
+    (Section::Monitoring, "Profiling and Monitoring"),
+    (Section::Logging, "Logging"),
+    (Section::Tracing, "Distributed tracing"),
+    (Section::Features, "Features"),
+    (Section::Unsafe, "Unsafe feature"),
+];
+
+/// The flags by section, as `--help` prints them.
 pub(super) fn help() -> String {
-    let mut text = String::from(
-        "Usage:\n\n  \
-         coracle serve [flags]\n    Start a member.\n\n  \
-         coracle ctl [flags] command\n    Talk to a cluster (etcdctl's commands).\n\n  \
-         --version\n    Show the version.\n\n  \
-         -h | --help\n    Show the help information.\n\n  \
-         --config-file\n    Path to the configuration file (YAML or JSON). \
-         All other flags and variables are ignored then.\n",
-    );
-    let sections = [Member, Clustering, Monitoring, Logging, Features, Unsafe];
-    for section in sections {
+    let mut text = String::new();
+    for (section, title) in SECTIONS {
         // Writing to a String cannot fail.
-        _ = write!(text, "\n{section:?}:\n");
-        for flag in FLAGS.iter().filter(|flag| flag.section == section) {
-            _ = write!(text, "  --{} '{}'\n    {}\n", flag.name, flag.default, flag.help);
+        _ = write!(text, "\n{title}:\n");
+        for flag in FLAGS.iter().filter(|flag| flag.section == *section) {
+            _ = write!(text, "  --{} '{}'\n    {}\n", flag.name, flag.default, flag.help_line());
+            if flag.name == "feature-gates" {
+                _ = text.write_str(&gates::help());
+            }
         }
     }
     text
 }
 
+/// `docs/flags.md`.
+#[cfg(test)]
+pub(super) fn markdown() -> String {
+    let mut text = String::from(
+        "# Flags\n\nGenerated from `server/src/config/table.rs`, which its test keeps in step with \
+         this page.\nEvery flag `--a-b` is also the variable `ETCD_A_B` and the key `a-b` of \
+         `--config-file`.\n",
+    );
+    let mut table = |title: &str, flags: &mut dyn Iterator<Item = &Flag>| {
+        _ = write!(text, "\n## {title}\n\n| flag | default | |\n|---|---|---|\n");
+        for flag in flags {
+            let default = if flag.default.is_empty() { "" } else { &format!("`{}`", flag.default) };
+            _ = writeln!(text, "| `{}` | {default} | {} |", flag.name, flag.help_line());
+        }
+    };
+    for (section, title) in SECTIONS {
+        table(title, &mut FLAGS.iter().filter(|flag| flag.section == *section));
+    }
+    let is_old = |flag: &&Flag| {
+        matches!(flag.effect, Effect::Former(_) | Effect::Gate(_) | Effect::Removed(_))
+    };
+    table("Taken with a warning", &mut FLAGS.iter().filter(is_old));
+    text
+}
+
+impl Flag {
+    fn help_line(&self) -> String {
+        match self.effect {
+            Effect::Acts | Effect::Internal => self.help.to_owned(),
+            Effect::Accepted(reason) => format!("Has no effect: {reason}."),
+            Effect::Removed(reason) => format!("Gone from etcd: {reason}."),
+            Effect::Refused(reason) => format!("{} (The flag {reason}.)", self.help),
+            Effect::Former(name) => format!("Use `--{name}`."),
+            Effect::Gate(name) => format!("Use `--feature-gates={name}=true`."),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
-    fn every_default_is_a_value_of_its_flag() {
-        for flag in FLAGS.iter().filter(|flag| !flag.default.is_empty()) {
-            assert_eq!(flag.check(flag.default), Ok(()), "{}", flag.name);
-        }
-        for (_, name) in ALIASES {
-            assert!(FLAGS.iter().any(|flag| flag.name == *name));
-        }
-    }
-
-    #[test]
-    fn durations_are_gos() {
-        let seconds = |text| parse_duration(text).map(|duration| duration.as_secs_f64());
-        assert_eq!(seconds("10m0s"), Some(600.0));
-        assert_eq!(seconds("1h30m"), Some(5400.0));
-        assert_eq!(seconds("1.5s"), Some(1.5));
-        assert_eq!(seconds("250ms"), Some(0.25));
-        assert_eq!(seconds("0"), Some(0.0));
-        for bad in ["", "5", "s", "5x", "-5s", "1s2", "1..s"] {
-            assert_eq!(parse_duration(bad), None, "{bad}");
+    fn the_table_is_consistent() {
+        let names: BTreeSet<_> = FLAGS.iter().map(|flag| flag.name).collect();
+        assert_eq!(names.len(), FLAGS.len(), "a name occurs twice");
+        for flag in FLAGS {
+            if !flag.default.is_empty() {
+                assert_eq!(flag.check(flag.default), Ok(()), "{}", flag.name);
+            }
+            match flag.effect {
+                Effect::Former(name) => assert!(find(name).is_some(), "{name}"),
+                Effect::Gate(name) => assert!(gates::find(name).is_some(), "{name}"),
+                Effect::Acts | Effect::Internal | Effect::Refused(_) => {
+                    assert!(flag.help.ends_with('.'), "{}", flag.name);
+                }
+                Effect::Accepted(reason) | Effect::Removed(reason) => assert!(!reason.is_empty()),
+            }
         }
     }
 
     #[test]
-    fn help_names_every_public_flag() {
+    fn help_names_every_flag_of_etcd() {
         let help = help();
         for flag in FLAGS {
-            let public = !matches!(flag.section, Hidden | Ignored);
+            let public = flag.section != Section::Nowhere;
             assert_eq!(help.contains(&format!("  --{} '", flag.name)), public, "{}", flag.name);
         }
+    }
+
+    /// Run with `CORACLE_BLESS=1` to write the page anew.
+    #[test]
+    fn the_page_of_flags_is_the_table() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/flags.md");
+        if std::env::var_os("CORACLE_BLESS").is_some() {
+            std::fs::write(path, markdown()).unwrap();
+        }
+        let page = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(page == markdown(), "docs/flags.md is old: run this test with CORACLE_BLESS=1");
     }
 }

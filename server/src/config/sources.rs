@@ -4,36 +4,87 @@
 //! error names the flag, the variable or the key that is wrong.
 
 use std::collections::BTreeMap;
-use std::fs;
 
-use serde_yaml_ng::Value;
+use coracle_ctl::go;
 
-use super::flags::{self, ALIASES, FLAGS, Flag, Kind};
-use super::{ConfigError, Parsed};
+use super::flags::{self, Effect, Flag, Kind};
+use super::gates::{self, FeatureGates};
+use super::table::FLAGS;
+use super::{ConfigError, Parsed, Warning, file};
 
 /// Values by flag name, and what is worth a line in the log once there is one.
 #[derive(Debug, Default)]
 pub(super) struct Values {
-    given: BTreeMap<&'static str, String>,
-    pub(super) warnings: Vec<String>,
+    given: BTreeMap<&'static str, Given>,
+    pub(super) gates: FeatureGates,
+    pub(super) from_file: bool,
+    pub(super) warnings: Vec<Warning>,
+}
+
+#[derive(Debug)]
+struct Given {
+    /// The name that it was given by.
+    by: &'static str,
+    value: String,
 }
 
 impl Values {
     /// The value of the flag `name`, which is in the table.
     pub(super) fn get(&self, name: &str) -> &str {
         let default = flags::find(name).map_or("", |flag| flag.default);
-        self.given.get(name).map_or(default, String::as_str)
+        self.given.get(name).map_or(default, |given| given.value.as_str())
     }
 
     pub(super) fn is_given(&self, name: &str) -> bool {
         self.given.contains_key(name)
     }
 
-    fn set(&mut self, flag: &'static Flag, value: String) {
-        if flag.section == flags::Section::Ignored {
-            self.warnings.push(format!("--{} has no effect in this server", flag.name));
+    /// Takes a checked value.
+    pub(super) fn set(&mut self, flag: &'static Flag, value: String) -> Result<(), String> {
+        let name = flag.name;
+        let mut warn = |text| self.warnings.push(Warning::Text(text));
+        match flag.effect {
+            Effect::Accepted(reason) => warn(format!("--{name} has no effect: {reason}")),
+            Effect::Removed(reason) => warn(format!("--{name} is gone from etcd: {reason}")),
+            Effect::Former(today) => warn(format!("--{name} is deprecated: use --{today}")),
+            Effect::Gate(gate) => {
+                warn(format!("--{name} is deprecated: use --feature-gates={gate}={value}"));
+                return self.set_gate(name, gate, &value);
+            }
+            Effect::Refused(reason) if value != flag.default => {
+                return Err(format!("--{name} {reason}"));
+            }
+            Effect::Acts | Effect::Internal | Effect::Refused(_) => {}
         }
-        self.given.insert(flag.name, value);
+        let today = flag.today();
+        if let Some(earlier) = self.given.get(today.name).filter(|given| given.by != name) {
+            let other = earlier.by;
+            return Err(format!(
+                "both --{other} and --{name} flags are set. Use only --{}",
+                today.name
+            ));
+        }
+        if today.kind == Kind::Gates {
+            self.gates = gates::parse(&value)?;
+        }
+        self.given.insert(today.name, Given { by: name, value });
+        Ok(())
+    }
+
+    /// A flag of former times that is a feature gate now.
+    fn set_gate(&mut self, flag: &str, gate: &str, value: &str) -> Result<(), String> {
+        let on = go::parse_bool(value)?;
+        if self.gates.is_given(gate) {
+            let gated = self.gates.is_enabled(gate);
+            return Err(format!(
+                "cannot specify both flags: --{flag}={on} and --feature-gates={gate}={gated} at \
+                 the same time, please just use --feature-gates={gate}={gated}"
+            ));
+        }
+        if let Some(gate) = gates::find(gate) {
+            self.gates.set(gate, on);
+        }
+        Ok(())
     }
 }
 
@@ -46,162 +97,133 @@ pub(super) fn gather(
         Ok(flags) => flags,
         Err(parsed) => return Ok(Err(parsed)),
     };
-    let variable = environment.iter().find(|(name, _)| name == "ETCD_CONFIG_FILE");
-    let file = flags.config_file.as_ref().or(variable.map(|(_, path)| path));
-    let mut values = match file.filter(|path| !path.is_empty()) {
-        Some(path) => read_file(path)?,
-        None => read_environment(flags.values, environment)?,
-    };
-    for (alias, name) in ALIASES {
-        if flags.names.iter().any(|given| given == alias) {
-            values.warnings.push(format!("--{alias} is deprecated: use --{name}"));
-        }
+    let variable = environment.iter().find(|(name, _)| name == CONFIG_FILE_VARIABLE);
+    let path = flags.config_file.as_ref().or(variable.map(|(_, path)| path));
+    match path.filter(|path| !path.is_empty()) {
+        Some(path) => Ok(Ok(file::read(path)?)),
+        None => Ok(Ok(from_flags_and_environment(flags.given, environment)?)),
     }
-    Ok(Ok(values))
 }
+
+const CONFIG_FILE_VARIABLE: &str = "ETCD_CONFIG_FILE";
 
 #[derive(Default)]
 struct Flags {
-    values: Values,
+    /// In the order given; of a flag that is given repeatedly the last counts.
+    given: Vec<(&'static Flag, String)>,
     config_file: Option<String>,
-    /// As they were written.
-    names: Vec<String>,
+    version: bool,
 }
 
-/// Go's flag syntax: `-x=y`, `--x=y`, `-x y`, `--x y`, and `-x` for booleans.
+/// Go's flag syntax: `-x=y`, `--x=y`, `-x y`, `--x y`, and `-x` for booleans; what comes after the
+/// first argument that is no flag is not looked at.
 fn read_flags(arguments: &[String]) -> Result<Result<Flags, Parsed>, ConfigError> {
     let mut read = Flags::default();
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
         let body = argument.strip_prefix("--").or(argument.strip_prefix('-'));
-        let Some(body) = body.filter(|body| !body.is_empty()) else {
-            return Err(ConfigError::invalid(format!("{argument:?} is not a valid flag")));
+        let body = match body {
+            Some("") if argument == "--" => match arguments.next() {
+                Some(junk) => return Err(ConfigError::verify(not_a_flag(junk))),
+                None => break,
+            },
+            None | Some("") => return Err(ConfigError::verify(not_a_flag(argument))),
+            Some(body) => body,
         };
+        if body.starts_with(['-', '=']) {
+            return Err(ConfigError::usage(format!("bad flag syntax: {argument}")));
+        }
         let (name, inline) = match body.split_once('=') {
             Some((name, value)) => (name, Some(value.to_owned())),
             None => (body, None),
         };
-        match name {
-            "h" | "help" => return Ok(Err(Parsed::Help(flags::help()))),
-            "version" => return Ok(Err(Parsed::Version)),
-            _ => {}
+        if matches!(name, "h" | "help") {
+            return Ok(Err(Parsed::Help { usage: flags::USAGE, flags: flags::help() }));
         }
         let flag = flags::find(name);
-        if flag.is_none() && name != "config-file" {
+        let known = flag.is_some() || matches!(name, "config-file" | "version");
+        if !known {
             return Err(ConfigError::usage(format!("flag provided but not defined: -{name}")));
         }
+        let is_bool = name == "version" || flag.is_some_and(Flag::is_bool);
         let value = match inline {
             Some(value) => value,
-            None if flag.is_some_and(|flag| flag.kind == Kind::Bool) => "true".to_owned(),
+            None if is_bool => "true".to_owned(),
             None => arguments
                 .next()
                 .cloned()
                 .ok_or_else(|| ConfigError::usage(format!("flag needs an argument: -{name}")))?,
         };
-        let Some(flag) = flag else {
-            read.config_file = Some(value);
-            continue;
-        };
-        flag.check(&value).map_err(|error| {
-            ConfigError::usage(format!("invalid value {value:?} for flag -{name}: {error}"))
-        })?;
-        read.names.push(name.to_owned());
-        read.values.set(flag, value);
+        take_flag(&mut read, name, flag, value)?;
     }
-    Ok(Ok(read))
+    if read.version { Ok(Err(Parsed::Version)) } else { Ok(Ok(read)) }
 }
 
-/// Adds what `ETCD_…` says about flags that are not given.
-fn read_environment(
-    mut values: Values,
+fn take_flag(
+    read: &mut Flags,
+    name: &str,
+    flag: Option<&'static Flag>,
+    value: String,
+) -> Result<(), ConfigError> {
+    let invalid_bool = |error: &str| {
+        ConfigError::usage(format!("invalid boolean value {value:?} for -{name}: {error}"))
+    };
+    let Some(flag) = flag else {
+        if name == "version" {
+            read.version = go::parse_bool(&value).map_err(|_| invalid_bool("parse error"))?;
+        } else {
+            read.config_file = Some(value);
+        }
+        return Ok(());
+    };
+    flag.check(&value).map_err(|error| {
+        if flag.is_bool() {
+            invalid_bool(&error)
+        } else {
+            ConfigError::usage(format!("invalid value {value:?} for flag -{name}: {error}"))
+        }
+    })?;
+    read.given.retain(|(earlier, _)| earlier.name != flag.name);
+    read.given.push((flag, value));
+    Ok(())
+}
+
+fn not_a_flag(argument: &str) -> String {
+    format!("{argument:?} is not a valid flag")
+}
+
+/// Takes the flags, and what `ETCD_…` says about those that are not given.
+fn from_flags_and_environment(
+    flags: Vec<(&'static Flag, String)>,
     environment: &[(String, String)],
 ) -> Result<Values, ConfigError> {
+    let mut values = Values::default();
+    let on_command_line: Vec<_> = flags.iter().map(|(flag, _)| flag.name).collect();
+    for (flag, value) in flags {
+        values.set(flag, value).map_err(ConfigError::verify)?;
+    }
     for (variable, value) in environment {
-        if !variable.starts_with("ETCD_") || value.is_empty() {
+        if !variable.starts_with("ETCD_") || variable == CONFIG_FILE_VARIABLE {
             continue;
         }
-        let known = FLAGS.iter().map(|flag| (flag.variable(), flag));
-        let former = ALIASES
-            .iter()
-            .filter_map(|(alias, name)| Some((flags::variable(alias), flags::find(name)?)));
-        let Some((_, flag)) = known.chain(former).find(|(known, _)| known == variable) else {
-            values.warnings.push(format!("unrecognized environment variable: {variable}"));
+        if variable == "ETCD_VERSION" {
+            values.warnings.push(Warning::SpecialVariable(value.clone()));
+            continue;
+        }
+        let Some(flag) = FLAGS.iter().find(|flag| flags::variable(flag.name) == *variable) else {
+            values.warnings.push(Warning::UnknownVariable(format!("{variable}={value}")));
             continue;
         };
-        if values.is_given(flag.name) {
-            return Err(ConfigError::invalid(format!(
-                "conflicting environment variable is shadowed by corresponding command-line flag \
-                 (either unset environment variable or disable flag): {variable}"
-            )));
+        if on_command_line.contains(&flag.name) {
+            return Err(ConfigError::shadowed(variable));
+        }
+        if value.is_empty() {
+            continue;
         }
         flag.check(value).map_err(|error| {
-            ConfigError::invalid(format!("invalid value {value:?} for {variable}: {error}"))
+            ConfigError::verify(format!("invalid value {value:?} for {variable}: {error}"))
         })?;
-        values.set(flag, value.clone());
+        values.set(flag, value.clone()).map_err(ConfigError::verify)?;
     }
     Ok(values)
-}
-
-/// Reads the configuration file; flags and environment do not count then.
-fn read_file(path: &str) -> Result<Values, ConfigError> {
-    let text = fs::read_to_string(path)
-        .map_err(|error| ConfigError::invalid(format!("open {path}: {error}")))?;
-    let parsed: Value = serde_yaml_ng::from_str(&text)
-        .map_err(|error| ConfigError::invalid(format!("{path}: {error}")))?;
-    let entries = match parsed {
-        Value::Mapping(entries) => entries,
-        Value::Null => Default::default(),
-        _ => return Err(ConfigError::invalid(format!("{path}: expected flag names with values"))),
-    };
-    let mut values = Values::default();
-    values.warnings.push(format!(
-        "loaded server configuration from {path}: other configuration command line flags and \
-         environment variables will be ignored if provided"
-    ));
-    for (key, value) in entries {
-        let key = key.as_str().unwrap_or_default().to_owned();
-        let Some(flag) = flags::find(&key) else {
-            if matches!(key.as_str(), "client-transport-security" | "peer-transport-security")
-                && !is_blank(&value)
-            {
-                return Err(ConfigError::invalid(format!(
-                    "{path}: {key}: TLS is not supported yet"
-                )));
-            }
-            values.warnings.push(format!("{path}: unknown key {key:?}"));
-            continue;
-        };
-        let Some(value) = file_value(flag, value) else { continue };
-        flag.check(&value).map_err(|error| {
-            ConfigError::invalid(format!("{path}: invalid value {value:?} for {key}: {error}"))
-        })?;
-        values.set(flag, value);
-    }
-    Ok(values)
-}
-
-/// A value of the file in the form that the flag takes; `None` for an empty one.
-fn file_value(flag: &Flag, value: Value) -> Option<String> {
-    let text = match value {
-        Value::String(text) => text,
-        Value::Bool(value) => value.to_string(),
-        Value::Number(number) if flag.kind == Kind::Duration => format!("{number}ns"),
-        Value::Number(number) => number.to_string(),
-        Value::Sequence(items) => {
-            let texts: Vec<_> =
-                items.into_iter().filter_map(|item| file_value(flag, item)).collect();
-            texts.join(",")
-        }
-        Value::Null | Value::Mapping(_) | Value::Tagged(_) => return None,
-    };
-    (!text.is_empty()).then_some(text)
-}
-
-fn is_blank(value: &Value) -> bool {
-    match value {
-        Value::Null | Value::Bool(false) => true,
-        Value::String(text) => text.is_empty(),
-        Value::Mapping(entries) => entries.values().all(is_blank),
-        _ => false,
-    }
 }

@@ -1,5 +1,11 @@
 //! One table: arguments and environment in, configuration or sentence out.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::flags::Effect;
+use super::settings::{LogOutput, LogRotation};
+use super::table::FLAGS;
 use super::*;
 
 fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Parsed, ConfigError> {
@@ -16,9 +22,18 @@ fn config(arguments: &[&str], environment: &[(&str, &str)]) -> Config {
     }
 }
 
+/// What is said of a configuration, as text.
+fn texts(config: &Config) -> Vec<&str> {
+    let text = |warning| match warning {
+        &Warning::Text(ref text) => Some(text.as_str()),
+        _ => None,
+    };
+    config.warnings.iter().filter_map(text).collect()
+}
+
 fn error(arguments: &[&str], environment: &[(&str, &str)]) -> (u8, String) {
     let error = run(arguments, environment).unwrap_err();
-    (error.exit_status, error.message)
+    (error.exit_status(), error.to_string())
 }
 
 #[test]
@@ -33,7 +48,8 @@ fn defaults_are_etcds() {
     assert_eq!(config.node.watch_progress_notify_interval, Duration::from_secs(600));
     assert_eq!(config.listen_client_urls[0].to_string(), "http://localhost:2379");
     assert!(config.fsync && config.node.pre_vote && config.node.strict_reconfig_check);
-    assert!(config.log.json && !config.log.stdout && config.warnings.is_empty());
+    assert!(config.log.json && config.log.outputs == [LogOutput::Stderr]);
+    assert_eq!(texts(&config).len(), 2, "{:?}", config.warnings);
 }
 
 #[test]
@@ -57,48 +73,77 @@ fn flags_come_in_four_forms() {
 
 #[test]
 fn cfg_01_environment_fills_in_and_conflicts() {
-    let config =
-        config(&["--name", "a"], &[("ETCD_MAX_TXN_OPS", "7"), ("ETCD_FOO", "x"), ("HOME", "/")]);
-    assert_eq!(config.node.max_txn_ops, 7);
-    assert_eq!(config.warnings, ["unrecognized environment variable: ETCD_FOO"]);
-    let (status, text) = error(&["--name", "a"], &[("ETCD_NAME", "b")]);
-    assert_eq!(status, 1);
-    assert!(
-        text.starts_with("conflicting environment variable is shadowed by corresponding"),
-        "{text}"
+    let config = config(
+        &["--name", "a"],
+        &[
+            ("ETCD_MAX_TXN_OPS", "7"),
+            ("ETCD_FOO", "x"),
+            ("ETCD_VERSION", "3.5"),
+            ("ETCD_DATA_DIR", ""),
+            ("ETCD_EXPERIMENTAL_MAX_LEARNERS", "4"),
+            ("HOME", "/"),
+        ],
     );
-    let (_, text) = error(&[], &[("ETCD_MAX_TXN_OPS", "x")]);
-    assert_eq!(text, "invalid value \"x\" for ETCD_MAX_TXN_OPS: parse error");
+    assert_eq!((config.node.max_txn_ops, config.node.max_learners), (7, 4));
+    assert!(config.warnings.contains(&Warning::UnknownVariable("ETCD_FOO=x".to_owned())));
+    assert!(config.warnings.contains(&Warning::SpecialVariable("3.5".to_owned())));
+    for value in ["b", ""] {
+        let (status, text) = error(&["--name", "a"], &[("ETCD_NAME", value)]);
+        assert_eq!(status, 1);
+        assert_eq!(
+            text,
+            "conflicting environment variable is shadowed by corresponding command-line flag \
+             (either unset environment variable or disable flag))"
+        );
+    }
+    let (status, text) = error(&[], &[("ETCD_MAX_TXN_OPS", "x")]);
+    assert_eq!(
+        (status, text.as_str()),
+        (1, "invalid value \"x\" for ETCD_MAX_TXN_OPS: parse error")
+    );
 }
 
 #[test]
 fn cfg_02_a_file_stands_alone() {
     let path = std::env::temp_dir().join(format!("coracle-config-{}.yml", std::process::id()));
-    std::fs::write(
-        &path,
+    let file = path.to_str().unwrap();
+    let write = |text: &str| std::fs::write(&path, text).unwrap();
+    write(
         "name: filed\nheartbeat-interval: 10\nelection-timeout: 50\npre-vote: false\n\
          watch-progress-notify-interval: 5000000000\nlog-outputs: [stdout]\n\
          listen-client-urls: http://127.0.0.1:1,http://127.0.0.1:2\nnonsense: 1\n\
-         advertise-client-urls: http://127.0.0.1:1\n\
-         client-transport-security:\n  cert-file: ''\n",
-    )
-    .unwrap();
-    let file = path.to_str().unwrap();
+         feature-gates: 'InitialCorruptCheck=true,CompactHashCheck=true'\n\
+         client-transport-security:\n  cert-file: ''\n  frob: 1\n\
+         socket-options:\n  reuse-port: false\n",
+    );
     let config = config(&["--config-file", file, "--name=flagged"], &[("ETCD_MAX_TXN_OPS", "7")]);
     assert_eq!(config.node.name, "filed");
     assert_eq!(config.node.max_txn_ops, 128);
     assert_eq!(config.node.heartbeat_interval, Duration::from_millis(10));
     assert_eq!(config.node.watch_progress_notify_interval, Duration::from_secs(5));
     assert_eq!(config.listen_client_urls.len(), 2);
-    assert!(config.log.stdout);
-    assert!(config.warnings.iter().any(|warning| warning.ends_with("unknown key \"nonsense\"")));
-    std::fs::write(&path, "max-txn-ops: many").unwrap();
-    let (status, text) = error(&[], &[("ETCD_CONFIG_FILE", file)]);
-    assert_eq!(status, 1);
-    assert!(text.ends_with("invalid value \"many\" for max-txn-ops: parse error"), "{text}");
-    std::fs::write(&path, "peer-transport-security: {cert-file: a}").unwrap();
-    assert!(error(&["--config-file", file], &[]).1.ends_with("TLS is not supported yet"));
+    assert_eq!(config.node.advertise_client_urls, ["http://localhost:2379"]);
+    assert_eq!(config.log.outputs, [LogOutput::Stdout]);
+    assert!(config.gates.is_enabled("CompactHashCheck"));
+    let texts = texts(&config).join("\n");
+    assert!(texts.contains("unknown key \"nonsense\""), "{texts}");
+    assert!(texts.contains("unknown key \"client-transport-security.frob\""), "{texts}");
+
+    for (text, sentence) in [
+        ("max-txn-ops: many", "invalid value \"many\" for max-txn-ops: parse error"),
+        ("peer-transport-security: foo", "invalid peer-transport-security"),
+        ("[1]", "expected flag names with values"),
+        ("a: b: c", "mapping values are not allowed in this context"),
+        ("{\"heartbeat-interval\": 5, \"election-timeout\": 10}", "at least as 5 times as"),
+    ] {
+        write(text);
+        let (status, error) = error(&[], &[("ETCD_CONFIG_FILE", file)]);
+        assert_eq!(status, 1);
+        assert!(error.contains(sentence), "{error}");
+    }
     std::fs::remove_file(&path).unwrap();
+    let (status, text) = error(&["--config-file=/nonexistent"], &[]);
+    assert_eq!((status, text.as_str()), (1, "open /nonexistent: no such file or directory"));
 }
 
 #[test]
@@ -106,10 +151,20 @@ fn cfg_03_bad_flags() {
     for (arguments, status, text) in [
         (&["--nonsense=1"][..], 2, "flag provided but not defined: -nonsense"),
         (&["--name"], 2, "flag needs an argument: -name"),
+        (&["---name=a"], 2, "bad flag syntax: ---name=a"),
+        (&["-=a"], 2, "bad flag syntax: -=a"),
         (&["--max-txn-ops=-1"], 2, "invalid value \"-1\" for flag -max-txn-ops: parse error"),
-        (&["--pre-vote=maybe"], 2, "invalid value \"maybe\" for flag -pre-vote: parse error"),
+        (
+            &["--heartbeat-interval=99999999999999999999"],
+            2,
+            "invalid value \"99999999999999999999\" for flag -heartbeat-interval: \
+             value out of range",
+        ),
+        (&["--pre-vote=maybe"], 2, "invalid boolean value \"maybe\" for -pre-vote: parse error"),
         (&["junk"], 1, "\"junk\" is not a valid flag"),
+        (&["--name=a", "--", "junk"], 1, "\"junk\" is not a valid flag"),
         (&["--pre-vote", "false"], 1, "\"false\" is not a valid flag"),
+        (&["--version=false", "junk"], 1, "\"junk\" is not a valid flag"),
         (
             &["--listen-peer-urls=x"],
             2,
@@ -119,19 +174,23 @@ fn cfg_03_bad_flags() {
         (
             &["--initial-cluster-state=old"],
             2,
-            "invalid value \"old\" for flag -initial-cluster-state: \
-             invalid value \"old\", choose new or existing",
+            "invalid value \"old\" for flag -initial-cluster-state: invalid value",
+        ),
+        (
+            &["--feature-gates=Foo=true"],
+            2,
+            "invalid value \"Foo=true\" for flag -feature-gates: unrecognized feature gate: Foo",
         ),
     ] {
         assert_eq!(error(arguments, &[]), (status, text.to_owned()));
     }
-    assert!(matches!(run(&["--name=a", "-h"], &[]), Ok(Parsed::Help(_))));
-    assert!(matches!(run(&["--version"], &[]), Ok(Parsed::Version)));
+    assert!(matches!(run(&["--name=a", "-h", "--bad"], &[]), Ok(Parsed::Help { .. })));
+    assert!(matches!(run(&["--version", "--name=a"], &[]), Ok(Parsed::Version)));
+    assert_eq!(error(&["--version", "--bad"], &[]).0, 2);
 }
 
 #[test]
 fn cfg_04_values_must_go_together() {
-    let peer = "--initial-advertise-peer-urls=http://h:1";
     for (arguments, text) in [
         (
             &["--listen-client-urls=http://127.0.0.1:1"][..],
@@ -152,22 +211,48 @@ fn cfg_04_values_must_go_together() {
             "expected IP in URL for binding (http://example.com:1)",
         ),
         (
-            &["--name=a", "--initial-cluster=b=http://h:1"],
-            "couldn't find local name \"a\" in the initial cluster configuration",
+            &["--initial-advertise-peer-urls=http://:1"],
+            "--initial-advertise-peer-urls \"http://:1\" must be \"host:port\" \
+             (unexpected empty host (http://:1))",
         ),
         (
-            &["--name=a", "--initial-cluster=a=http://h:2", peer],
-            "--initial-cluster must include a=http://h:1 given \
-             --initial-advertise-peer-urls=http://h:1",
-        ),
-        (
-            &["--name=a", "--initial-cluster=a=http://h:1,a=http://h:2", peer],
-            "--initial-cluster has a=http://h:2 but missing from \
-             --initial-advertise-peer-urls=http://h:1",
+            &["--advertise-client-urls=http://:1"],
+            "--advertise-client-urls \"http://:1\" must be in the format \"host:port\", \
+             \"unix:/path/to/socket\" or \"unixs:/path/to/socket\" \
+             (unexpected empty host (http://:1))",
         ),
         (
             &["--initial-cluster=default"],
             "--initial-cluster has \"default\", which is not of the form name=URL",
+        ),
+        (&["--logger=foo"], "unknown logger option \"foo\""),
+        (&["--logger=capnslog"], "--logger=capnslog is removed in v3.5"),
+        (&["--log-level=foo"], "unrecognized level: \"foo\""),
+        (&["--log-format=foo"], "unknown log format: foo, supported values json, console"),
+        (&["--log-outputs=foo,default"], "multi logoutput for \"default\" is not supported yet"),
+        (
+            &["--enable-log-rotation"],
+            "--log-outputs requires a single file path when --log-rotate-config-json is defined",
+        ),
+        (
+            &["--feature-gates=LeaseCheckpointPersist=true"],
+            "enabling feature gate LeaseCheckpointPersist requires enabling feature gate \
+             LeaseCheckpoint",
+        ),
+        (
+            &[
+                "--warning-unary-request-duration=1s",
+                "--experimental-warning-unary-request-duration=1s",
+            ],
+            "both --warning-unary-request-duration and \
+             --experimental-warning-unary-request-duration flags are set. \
+             Use only --warning-unary-request-duration",
+        ),
+        (
+            &["--feature-gates=CompactHashCheck=true", "--experimental-compact-hash-check-enabled"],
+            "cannot specify both flags: --experimental-compact-hash-check-enabled=true and \
+             --feature-gates=CompactHashCheck=true at the same time, please just use \
+             --feature-gates=CompactHashCheck=true",
         ),
     ] {
         assert_eq!(error(arguments, &[]), (1, text.to_owned()));
@@ -175,8 +260,156 @@ fn cfg_04_values_must_go_together() {
 }
 
 #[test]
-fn former_names_and_removed_flags_are_taken_with_a_warning() {
-    let config = config(&["--experimental-watch-progress-notify-interval=5s", "--max-wals=3"], &[]);
+fn cfg_05_former_names_and_removed_flags_are_taken_with_a_warning() {
+    let config = config(
+        &[
+            "--experimental-watch-progress-notify-interval=5s",
+            "--experimental-initial-corrupt-check",
+            "--max-snapshots=3",
+            "--max-wals=3",
+            "--name=a",
+            "--data-dir=/d",
+        ],
+        &[("ETCD_EXPERIMENTAL_ENABLE_LEASE_CHECKPOINT", "true"), ("ETCD_ENABLE_V2", "false")],
+    );
     assert_eq!(config.node.watch_progress_notify_interval, Duration::from_secs(5));
-    assert_eq!(config.warnings.len(), 2, "{:?}", config.warnings);
+    assert!(config.gates.is_enabled("InitialCorruptCheck"));
+    assert!(config.gates.is_enabled("LeaseCheckpoint"));
+    let texts = texts(&config);
+    for name in [
+        "--experimental-watch-progress-notify-interval is deprecated: use",
+        "--experimental-initial-corrupt-check is deprecated: use --feature-gates=Initial",
+        "--max-snapshots is gone from etcd",
+        "--max-wals has no effect",
+        "--experimental-enable-lease-checkpoint is deprecated",
+        "--enable-v2 is gone from etcd",
+    ] {
+        assert!(texts.iter().any(|text| text.starts_with(name)), "{name}: {texts:?}");
+    }
+}
+
+#[test]
+fn log_01_rotation_is_read() {
+    let config = config(
+        &[
+            "--log-outputs=/tmp/a.log,stderr",
+            "--enable-log-rotation",
+            "--log-rotation-config-json={\"maxsize\": 1, \"maxbackups\": 2, \"compress\": true}",
+        ],
+        &[],
+    );
+    let rotation = LogRotation {
+        max_size_megabytes: 1,
+        max_age_days: 0,
+        max_backups: 2,
+        local_time: false,
+        compress: true,
+    };
+    assert_eq!(
+        config.log.outputs,
+        [
+            LogOutput::File { path: "/tmp/a.log".into(), rotation: Some(rotation) },
+            LogOutput::Stderr
+        ]
+    );
+}
+
+/// A value that each flag takes, other than its default where there is one.
+fn another_value(flag: &flags::Flag) -> &'static str {
+    match (flag.name, flag.kind) {
+        ("auto-compaction-mode", _) => "revision",
+        ("logger", _) => "zap",
+        ("log-level", _) => "warn",
+        ("log-format", _) => "console",
+        ("log-outputs", _) => "/tmp/coracle.log",
+        ("log-rotation-config-json", _) => "{}",
+        ("discovery-token", _) => "token",
+        ("initial-cluster", _) => "default=http://127.0.0.1:7",
+        (_, flags::Kind::Text) => "7",
+        (_, flags::Kind::List) => "a,b",
+        (_, flags::Kind::Bool) => {
+            if flag.default == "true" {
+                "false"
+            } else {
+                "true"
+            }
+        }
+        (_, flags::Kind::Number | flags::Kind::Signed | flags::Kind::Unsigned32) => "200",
+        (_, flags::Kind::Duration) => "7s",
+        (_, flags::Kind::Urls) => "http://127.0.0.1:7",
+        (_, flags::Kind::Gates) => "CompactHashCheck=true",
+        (_, flags::Kind::OneOf(choices)) => {
+            choices.iter().find(|choice| **choice != flag.default).unwrap()
+        }
+    }
+}
+
+/// What else must be given for a flag to be taken.
+fn companions(name: &str) -> &'static [&'static str] {
+    match name {
+        "listen-client-urls" => &["--advertise-client-urls=http://127.0.0.1:7"],
+        "heartbeat-interval" => &["--election-timeout=1000"],
+        "election-timeout" => &["--heartbeat-interval=10"],
+        "enable-log-rotation" => &["--log-outputs=/tmp/coracle.log"],
+        "discovery-token" => &["--discovery-endpoints=http://127.0.0.1:7"],
+        "discovery-endpoints" => &["--discovery-token=token"],
+        "experimental-enable-lease-checkpoint-persist" => &["--feature-gates=LeaseCheckpoint=true"],
+        _ => &[],
+    }
+}
+
+/// Every flag by command line, by variable and by file: one that acts changes the configuration,
+/// one that does not says so.
+#[test]
+fn cfg_01_every_flag_is_taken_from_every_source() {
+    let plain = format!("{:?}", config(&[], &[]));
+    let path = std::env::temp_dir().join(format!("coracle-flags-{}.yml", std::process::id()));
+    for flag in FLAGS {
+        let value = another_value(flag.today());
+        let argument = format!("--{}={value}", flag.name);
+        if let Effect::Refused(reason) = flag.today().effect {
+            assert_eq!(error(&[&argument], &[]), (1, format!("--{} {reason}", flag.name)));
+            continue;
+        }
+        let mut arguments = companions(flag.name).to_vec();
+        let companions = format!("{:?}", config(&arguments.clone(), &[]).without_warnings());
+        let taken = run(&arguments, &[(&flags::variable(flag.name), value)]);
+        arguments.push(&argument);
+        let by_flag = config(&arguments, &[]);
+        let Ok(Parsed::Serve(by_variable)) = taken else { panic!("{}: {taken:?}", flag.name) };
+        assert_eq!(format!("{by_flag:?}"), format!("{by_variable:?}"), "{}", flag.name);
+        let changed = format!("{:?}", by_flag.clone().without_warnings()) != companions;
+        let warned = texts(&by_flag).iter().any(|text| text.contains(&format!("--{} ", flag.name)));
+        match flag.effect {
+            Effect::Acts | Effect::Internal => {
+                assert!(changed || flag.name == "logger", "{} changes nothing", flag.name);
+                assert!(!warned, "{} is warned of", flag.name);
+            }
+            Effect::Accepted(_) | Effect::Removed(_) | Effect::Former(_) | Effect::Gate(_) => {
+                assert!(warned, "{} is not warned of", flag.name);
+            }
+            Effect::Refused(_) => {}
+        }
+        let mut lines = vec![format!("{}: '{value}'", flag.name)];
+        for companion in self::companions(flag.name) {
+            let (name, value) = companion.trim_start_matches("--").split_once('=').unwrap();
+            lines.push(format!("{name}: '{value}'"));
+        }
+        std::fs::write(&path, lines.join("\n")).unwrap();
+        let by_file = config(&["--config-file", path.to_str().unwrap()], &[]);
+        assert_eq!(
+            format!("{:?}", by_file.without_warnings()),
+            format!("{:?}", by_flag.without_warnings()),
+            "{}",
+            flag.name
+        );
+    }
+    assert_eq!(plain, format!("{:?}", config(&[], &[])));
+    std::fs::remove_file(&path).unwrap();
+}
+
+impl Config {
+    fn without_warnings(self) -> Config {
+        Config { warnings: Vec::new(), ..self }
+    }
 }

@@ -47,21 +47,19 @@ impl Handler for Echo {
         }
     }
 
-    async fn http(self: &Arc<Self>, _: Settings, request: http::Request<RequestBody>) -> Answer {
-        let text = format!("{:?} {}", request.version(), request.uri().path());
-        http::Response::new(body::whole(text)).into()
+    async fn http(self: &Arc<Self>, request: http::Request<()>) -> http::Response<Bytes> {
+        http::Response::new(Bytes::from(format!(
+            "{:?} {}",
+            request.version(),
+            request.uri().path()
+        )))
     }
 }
 
 fn start() -> (Front, SocketAddr) {
     let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
-    let settings = Settings {
-        grpc: true,
-        http: Plain::Client,
-        max_message_bytes: 2048,
-        max_concurrent_streams: 100,
-    };
+    let settings = Settings { grpc: true, max_message_bytes: 2048, max_concurrent_streams: 100 };
     (Front::start(vec![(listener, settings)], 2, &Arc::new(Echo)).unwrap(), address)
 }
 

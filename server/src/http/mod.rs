@@ -1,30 +1,14 @@
-//! Plain HTTP on the client port: JSON, health checks, version, metrics (ETCD.md 1.5, 1.6).
-//!
-//! ```text
-//! request ─► whitelist, CORS ─► /v3/…  gateway (websocket)   /health, /livez, /readyz  health
-//!                               /metrics  metrics            /debug/vars  vars
-//! ```
+//! Plain HTTP on the client port: health checks, version, metrics (ETCD.md 1.6).
 
-mod access;
-mod gateway;
 mod health;
 mod metrics;
-mod vars;
-mod websocket;
-
-use std::sync::Arc;
+mod process;
 
 use bytes::Bytes;
 use coracle_core::node::{ETCD_VERSION, STORAGE_VERSION};
-use coracle_gateway::ErrorForm;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderName};
-use http::{HeaderValue, Method, Request, Response, StatusCode, request};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 
-pub(crate) use self::access::Access;
-use self::gateway::Gateway;
-use self::health::HealthCounters;
-use crate::front::body::{Answer, RequestBody, ResponseBody, whole};
-use crate::front::{Plain, Remote, Settings};
 use crate::rpc::{Member, Router};
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -32,131 +16,26 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const CONTENT_TYPE_OPTIONS: HeaderName = HeaderName::from_static("x-content-type-options");
 const NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 
-/// What plain HTTP is answered with and under which rules.
-pub(crate) struct Pages {
-    member: Arc<Member>,
-    router: Arc<Router>,
-    access: Access,
-    /// `None` without `--enable-grpc-gateway`.
-    gateway: Option<Arc<Gateway>>,
-    health: HealthCounters,
-}
-
-impl Pages {
-    pub(crate) fn new(
-        member: Arc<Member>,
-        router: Arc<Router>,
-        options: &HttpOptions,
-        max_message_bytes: usize,
-    ) -> Pages {
-        let form = if options.error_key { ErrorForm::WithErrorKey } else { ErrorForm::Current };
-        let gateway = Gateway::new(router.clone(), max_message_bytes, form);
-        Pages {
-            access: options.access.clone(),
-            gateway: options.gateway.then(|| Arc::new(gateway)),
-            health: HealthCounters::default(),
-            member,
-            router,
-        }
+/// Answers a request by its path.
+pub(crate) async fn answer(
+    member: &Member,
+    router: &Router,
+    request: &Request<()>,
+) -> Response<Bytes> {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return method_not_allowed();
     }
-
-    /// Runs the checks of health once, so that metrics tell of them before anybody asks.
-    pub(crate) async fn check_health(&self) {
-        self.health.fill(&self.member).await;
+    let query = Query(request.uri().query().unwrap_or_default());
+    let path = request.uri().path();
+    match path {
+        "/health" => health::health(member, &query).await,
+        "/metrics" => metrics::metrics(member, router),
+        "/version" => content(JSON, version()),
+        _ => match health::probe(member, path, &query).await {
+            Some(response) => response,
+            None => error(StatusCode::NOT_FOUND, "404 page not found"),
+        },
     }
-
-    /// Answers a request that came by a listener with `settings`.
-    pub(crate) async fn answer(
-        &self,
-        settings: Settings,
-        mut request: Request<RequestBody>,
-    ) -> Answer {
-        match settings.http {
-            Plain::Nothing => {
-                let text = "invalid gRPC request content-type";
-                return whole_page(error(StatusCode::UNSUPPORTED_MEDIA_TYPE, text)).into();
-            }
-            Plain::Metrics => {
-                let (head, _) = request.into_parts();
-                return whole_page(self.metrics_page(&head).await).into();
-            }
-            Plain::Client => {}
-        }
-        let remote = request.extensions().get::<Remote>();
-        if !remote.is_some_and(|remote| remote.secure)
-            && let Some(refusal) = self.access.refusal(request.uri(), request.headers())
-        {
-            return whole_page(refusal).into();
-        }
-        let origin = access::origin(request.headers());
-        let mut answer = if request.method() == Method::OPTIONS {
-            Response::new(whole(Bytes::new())).into()
-        } else {
-            modernise(&mut request);
-            self.client_page(request).await
-        };
-        self.access.allow_origin(origin, &mut answer.response);
-        answer
-    }
-
-    async fn client_page(&self, request: Request<RequestBody>) -> Answer {
-        let (head, body) = request.into_parts();
-        let path = head.uri.path();
-        if path.starts_with("/v3/")
-            && let Some(gateway) = &self.gateway
-        {
-            if websocket::is_asked_for(&head.headers) {
-                return websocket::accept(gateway, head);
-            }
-            return gateway.answer(&head, body).await.into();
-        }
-        let page = match path {
-            "/version" => only_get(&head, || content(JSON, version())),
-            "/debug/vars" => only_get(&head, || vars::vars(&self.member.info())),
-            _ => self.metrics_page(&head).await,
-        };
-        whole_page(page).into()
-    }
-
-    /// What is also served where only metrics are.
-    async fn metrics_page(&self, head: &request::Parts) -> Response<Bytes> {
-        let query = Query(head.uri.query().unwrap_or_default());
-        let path = head.uri.path();
-        if path == "/metrics" {
-            return metrics::metrics(&self.member, &self.router, &self.health);
-        }
-        if !health::knows(path) {
-            return error(StatusCode::NOT_FOUND, "404 page not found");
-        }
-        if head.method != Method::GET {
-            return method_not_allowed();
-        }
-        health::page(&self.member, &self.health, path, &query).await
-    }
-}
-
-/// How plain HTTP is served.
-#[derive(Clone, Debug)]
-pub struct HttpOptions {
-    pub(crate) access: Access,
-    /// Whether JSON is served.
-    pub(crate) gateway: bool,
-    /// Whether JSON errors repeat their message as `error`.
-    pub(crate) error_key: bool,
-    /// Whether durations of RPCs are measured.
-    pub(crate) extensive_metrics: bool,
-}
-
-/// Paths of the gateway's time before it was finished lead to today's.
-fn modernise(request: &mut Request<RequestBody>) {
-    let Some(rest) = request.uri().path().strip_prefix("/v3beta/") else { return };
-    if let Ok(uri) = format!("/v3/{rest}").parse() {
-        *request.uri_mut() = uri;
-    }
-}
-
-fn only_get(head: &request::Parts, page: impl FnOnce() -> Response<Bytes>) -> Response<Bytes> {
-    if head.method == Method::GET { page() } else { method_not_allowed() }
 }
 
 fn version() -> String {
@@ -177,10 +56,6 @@ impl<'a> Query<'a> {
             (key == name).then_some(value)
         })
     }
-}
-
-fn whole_page(page: Response<Bytes>) -> Response<ResponseBody> {
-    page.map(whole)
 }
 
 fn content(content_type: HeaderValue, body: impl Into<Bytes>) -> Response<Bytes> {

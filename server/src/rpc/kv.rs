@@ -16,11 +16,12 @@ pub(super) const METHODS: [Method; 5] = [
 
 /// A learner may lag behind what was acknowledged, so it answers serializable ranges only (W-07).
 async fn range(context: Context, call: Call) {
+    let by = context.caller(&call);
     call.unary(async |request: RangeRequest| {
         if !request.serializable && context.is_learner() {
             return Err(Error::NotSupportedForLearner);
         }
-        context.member.range(request).await
+        context.member.range(&by, request).await
     })
     .await;
 }

@@ -1,8 +1,9 @@
 //! `etcdserverpb.Lease`.
 
 use coracle_core::api::etcdserverpb::LeaseKeepAliveRequest;
+use coracle_core::auth::Caller;
 
-use super::{Context, Method, method, requires_leader, unary};
+use super::{Context, Method, credentials, method, requires_leader, unary};
 use crate::front::call::{Call, Requests, Responses, Status};
 
 pub(super) const METHODS: [Method; 5] = [
@@ -16,9 +17,11 @@ pub(super) const METHODS: [Method; 5] = [
 /// One answer for each request, in order, until the client ends its side (LEASE-05).
 async fn lease_keep_alive(context: Context, call: Call) {
     let required = requires_leader(&call);
+    // The stream may outlive a time without authentication.
+    let by = credentials(&call);
     let Some((mut requests, mut responses)) = call.stream() else { return };
     let ended = tokio::select! {
-        ended = keep_alive(&context, &mut requests, &mut responses) => ended,
+        ended = keep_alive(&context, &by, &mut requests, &mut responses) => ended,
         status = context.leader_lost(required) => Some(Err(status)),
     };
     if let Some(ended) = ended {
@@ -29,6 +32,7 @@ async fn lease_keep_alive(context: Context, call: Call) {
 /// `None` if the client has gone.
 async fn keep_alive(
     context: &Context,
+    by: &Caller,
     requests: &mut Requests<LeaseKeepAliveRequest>,
     responses: &mut Responses,
 ) -> Option<Result<(), Status>> {
@@ -37,7 +41,7 @@ async fn keep_alive(
             Ok(request) => request,
             Err(status) => return Some(Err(status)),
         };
-        match responses.unless_gone(context.member.lease_keep_alive(request)).await? {
+        match responses.unless_gone(context.member.lease_keep_alive(by, request)).await? {
             Ok(response) => {
                 if !responses.send_when_ready(&response).await {
                     return None;

@@ -17,12 +17,13 @@ pub(super) const METHODS: [Method; 7] = [
 
 /// Sends the maintenance snapshot blob by blob, no faster than the client takes them.
 async fn snapshot(context: Context, call: Call) {
+    let by = context.caller(&call);
     let Some((mut requests, mut responses)) = call.stream::<SnapshotRequest>() else { return };
     // The request has no fields; its absence is as good.
     if let Some(Err(status)) = requests.next().await {
         return responses.finish(Err(status));
     }
-    let mut snapshot = match responses.unless_gone(context.member.snapshot()).await {
+    let mut snapshot = match responses.unless_gone(context.member.snapshot(&by)).await {
         Some(Ok(snapshot)) => snapshot,
         Some(Err(error)) => return responses.finish(Err(error.into())),
         None => return,

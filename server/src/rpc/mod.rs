@@ -4,7 +4,7 @@
 //! else: what a request means is decided there, the same for every host. Methods that are not in a
 //! table are answered with `Unimplemented`, as a client expects of a server that lacks them.
 
-mod clients;
+mod auth;
 mod cluster;
 mod kv;
 mod lease;
@@ -16,7 +16,7 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(crate) use clients::Clients;
+use coracle_core::auth::{Caller, Credentials};
 use coracle_core::error::Error;
 use coracle_core::node::Node;
 use futures_util::future::BoxFuture;
@@ -58,7 +58,8 @@ macro_rules! unary {
             kind: "unary",
             run: |context, call| {
                 Box::pin(async move {
-                    call.unary(|request| context.member.$method(request)).await;
+                    let by = context.caller(&call);
+                    call.unary(|request| context.member.$method(&by, request)).await;
                 })
             },
         }
@@ -79,8 +80,14 @@ macro_rules! method {
 }
 use {method, unary};
 
-const SERVICES: [&[Method]; 5] =
-    [&kv::METHODS, &watch::METHODS, &lease::METHODS, &cluster::METHODS, &maintenance::METHODS];
+const SERVICES: [&[Method]; 6] = [
+    &kv::METHODS,
+    &watch::METHODS,
+    &lease::METHODS,
+    &cluster::METHODS,
+    &maintenance::METHODS,
+    &auth::METHODS,
+];
 
 /// What a learner answers (ETCD.md W-07); of ranges only the serializable ones.
 const LEARNERS_SERVE: [&str; 3] = [
@@ -94,20 +101,14 @@ pub(crate) struct Router {
     member: Arc<Member>,
     by_path: HashMap<&'static str, (&'static Method, Arc<Counters>)>,
     outlook: watch_channel::Receiver<Outlook>,
-    clients: Clients,
 }
 
 impl Router {
-    /// `outlook` is kept by [`keep_looking`]. With `timed`, how long calls take is measured.
-    pub(crate) fn new(
-        member: Arc<Member>,
-        outlook: watch_channel::Receiver<Outlook>,
-        timed: bool,
-    ) -> Router {
-        let counters = || Arc::new(Counters::new(timed));
+    /// `outlook` is kept by [`keep_looking`].
+    pub(crate) fn new(member: Arc<Member>, outlook: watch_channel::Receiver<Outlook>) -> Router {
         let methods = SERVICES.into_iter().flatten();
-        let by_path = methods.map(|method| (method.path, (method, counters()))).collect();
-        Router { member, by_path, outlook, clients: Clients::default() }
+        let by_path = methods.map(|method| (method.path, (method, Arc::default()))).collect();
+        Router { member, by_path, outlook }
     }
 
     /// The work of a call, or why there is none.
@@ -122,7 +123,6 @@ impl Router {
             return Err((call, unknown_method(path, known)));
         };
         let call = call.counted(counters.clone());
-        self.clients.count(method.kind == "unary", call.metadata("client-api-version"));
         let outlook = *self.outlook.borrow();
         if outlook.is_learner && !LEARNERS_SERVE.contains(&method.path) {
             return Err((call, Error::NotSupportedForLearner.into()));
@@ -133,11 +133,6 @@ impl Router {
         }
         let context = Context { member: self.member.clone(), outlook: self.outlook.clone() };
         Ok((method.run)(context, call))
-    }
-
-    /// Calls by the API version that their clients tell.
-    pub(crate) fn clients(&self) -> &Clients {
-        &self.clients
     }
 
     /// Every method with its counters, in the order of the tables.
@@ -152,7 +147,29 @@ fn requires_leader(call: &Call) -> bool {
     call.metadata("hasleader") == Some("true")
 }
 
+/// What the client of a call shows. A gateway's connection says nothing of who is behind it.
+fn credentials(call: &Call) -> Caller {
+    let gateway = call.metadata("grpcgateway-accept").is_some();
+    let common_name = call.client_common_name().filter(|_| !gateway).map(str::to_owned);
+    Caller::Client(Credentials { token: token(call), common_name })
+}
+
+/// The token of a call: `token`, or `authorization` with or without `Bearer` (ETCD.md W-06).
+fn token(call: &Call) -> Option<String> {
+    let given = call.metadata("token").or_else(|| call.metadata("authorization"))?;
+    Some(given.strip_prefix("Bearer ").unwrap_or(given).to_owned())
+}
+
 impl Context {
+    /// What the client shows of itself. While authentication is off nobody asks, and so nothing is
+    /// looked for.
+    fn caller(&self, call: &Call) -> Caller {
+        match self.member.auth_enabled() {
+            true => credentials(call),
+            false => Caller::anonymous(),
+        }
+    }
+
     /// Ends when a stream that requires a leader has lost it; never if it does not require one.
     async fn leader_lost(&self, required: bool) -> Status {
         if required {

@@ -10,7 +10,7 @@ use coracle_core::api::etcdserverpb::WatchRequest;
 use coracle_core::error::Error;
 use coracle_core::node::NodeWatch;
 
-use super::{Context, Method, method, requires_leader};
+use super::{Context, Method, credentials, method, requires_leader};
 use crate::front::call::{Call, Requests, Responses, Status};
 use crate::platform::Native;
 
@@ -21,8 +21,9 @@ const BURST: usize = 64;
 
 async fn watch(context: Context, call: Call) {
     let required = requires_leader(&call);
+    let by = credentials(&call);
     let Some((requests, mut responses)) = call.stream() else { return };
-    let watch = context.member.watch();
+    let watch = context.member.watch(by).await;
     let mut stream = Stream { requests, half_closed: false, watch };
     let ended = tokio::select! {
         ended = poll_fn(|cx| stream.poll(&mut responses, cx)) => ended,

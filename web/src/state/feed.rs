@@ -103,6 +103,7 @@ impl Topic {
             | Change::MemberAdd { .. }
             | Change::MemberUpdate { .. }
             | Change::MemberPublish { .. }
+            | Change::Auth
             | Change::Other => Topic::Log,
             Change::MemberRemove { .. } | Change::MemberPromote { .. } => Topic::Election,
             Change::Put { .. }

@@ -35,7 +35,7 @@ impl Fields {
 pub(super) fn describe(body: &Body, asked: Option<MessageKind>) -> Message {
     match body {
         Body::PeerRequest { data, .. } => match pb::PeerRequest::decode(&**data) {
-            Ok(pb::PeerRequest { request: Some(request) }) => describe_request(&request),
+            Ok(pb::PeerRequest { request: Some(request), .. }) => describe_request(&request),
             _ => message(MessageKind::Other, false, Fields(Vec::new())),
         },
         Body::PeerAnswer { data, .. } => match pb::PeerResponse::decode(&**data) {

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use coracle_core::api::coraclepb::{PeerRequest, PeerResponse};
 use coracle_core::api::etcdserverpb::{HashKvRequest, MoveLeaderRequest};
+use coracle_core::auth::Caller;
 use coracle_core::node::{InitialClusterState, Node, NodeConfig, StopReason};
 use coracle_core::platform::Disk;
 use coracle_core::platform::step::{Executor, Tag};
@@ -178,13 +179,15 @@ impl NodeProcess {
             Input::Transfer { to } => self.with_node(move |node| async move {
                 if let Some(target_id) = member_named(&node, to).await {
                     // Whether it took place shows in the roles.
-                    let _ = node.move_leader(MoveLeaderRequest { target_id }).await;
+                    let _ =
+                        node.move_leader(&Caller::Internal, MoveLeaderRequest { target_id }).await;
                 }
             }),
             Input::Hash => {
                 let shared = self.shared.clone();
                 self.with_node(move |node| async move {
-                    let answer = node.hash_kv(HashKvRequest { revision: 0 }).await;
+                    let answer =
+                        node.hash_kv(&Caller::Internal, HashKvRequest { revision: 0 }).await;
                     shared.lock().store_hash = answer.ok().map(|answer| answer.hash);
                 });
             }
@@ -397,6 +400,6 @@ pub fn node_name(number: NodeNumber) -> String {
 
 async fn member_named(node: &Arc<LabNode>, number: NodeNumber) -> Option<u64> {
     let request = coracle_core::api::etcdserverpb::MemberListRequest { linearizable: false };
-    let members = node.member_list(request).await.ok()?.members;
+    let members = node.member_list(&Caller::Internal, request).await.ok()?.members;
     members.iter().find(|member| member.name == node_name(number)).map(|member| member.id)
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use coracle_core::api::etcdserverpb::{
     LeaseKeepAliveRequest, RangeRequest, SnapshotRequest, WatchRequest,
 };
+use coracle_core::auth::Caller;
 use coracle_core::error::Error;
 use coracle_core::platform::step::{Executor, Tag};
 use futures_channel::mpsc;
@@ -140,10 +141,11 @@ async fn serve(
     }
     let first = requests.next().await;
     let data = first.ok_or((UNIMPLEMENTED_STREAM, "a call without a request".to_owned()))?;
+    let by = Caller::anonymous();
     /// Hands the request to the node's method of the same meaning.
     macro_rules! unary {
         ($method:ident) => {
-            replies.send(&node.$method(decode(&data)?).await.map_err(failure)?)
+            replies.send(&node.$method(&by, decode(&data)?).await.map_err(failure)?)
         };
     }
     match method {
@@ -152,7 +154,7 @@ async fn serve(
             if !request.serializable && node.is_learner() {
                 return Err(failure(Error::NotSupportedForLearner));
             }
-            replies.send(&node.range(request).await.map_err(failure)?);
+            replies.send(&node.range(&by, request).await.map_err(failure)?);
         }
         Method::Put => unary!(put),
         Method::DeleteRange => unary!(delete_range),
@@ -193,7 +195,7 @@ async fn watch(
     mut requests: mpsc::UnboundedReceiver<Vec<u8>>,
     replies: &Replies,
 ) -> Result<(), Failure> {
-    let mut watch = node.watch();
+    let mut watch = node.watch(Caller::anonymous()).await;
     let mut lost = Box::pin(node.leader_lost());
     let mut open = true;
     loop {
@@ -227,14 +229,14 @@ async fn keep_alive(
 ) -> Result<(), Failure> {
     while let Some(data) = requests.next().await {
         let request: LeaseKeepAliveRequest = decode(&data)?;
-        replies.send(&node.lease_keep_alive(request).await.map_err(failure)?);
+        replies.send(&node.lease_keep_alive(&Caller::anonymous(), request).await.map_err(failure)?);
     }
     Ok(())
 }
 
 async fn snapshot(node: Arc<LabNode>, data: &[u8], replies: &Replies) -> Result<(), Failure> {
     let _: SnapshotRequest = decode(data)?;
-    let mut snapshot = node.snapshot().await.map_err(failure)?;
+    let mut snapshot = node.snapshot(&Caller::anonymous()).await.map_err(failure)?;
     while let Some(blob) = snapshot.next().await {
         replies.send(&blob.map_err(failure)?);
     }

@@ -5,9 +5,12 @@ pub struct Command {
     /// Identifies the proposal, so that the proposing member recognises its own entry.
     #[prost(uint64, tag = "1")]
     pub id: u64,
+    /// Who asked for it; absent for a client without credentials.
+    #[prost(message, optional, tag = "50")]
+    pub asker: ::core::option::Option<Asker>,
     #[prost(
         oneof = "command::Request",
-        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14"
+        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 20"
     )]
     pub request: ::core::option::Option<command::Request>,
 }
@@ -41,7 +44,71 @@ pub mod command {
         MemberPromote(super::super::etcdserverpb::MemberPromoteRequest),
         #[prost(message, tag = "14")]
         MemberPublish(super::MemberPublish),
+        #[prost(message, tag = "20")]
+        Auth(super::AuthCommand),
     }
+}
+/// On whose behalf something is done, as the member that the client spoke to found out.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Asker {
+    #[prost(string, tag = "1")]
+    pub user: ::prost::alloc::string::String,
+    /// The auth revision that the user's rights are claimed at.
+    #[prost(uint64, tag = "2")]
+    pub auth_revision: u64,
+    /// The cluster itself (an expired lease, a member's name): nobody's rights are asked for.
+    #[prost(bool, tag = "3")]
+    pub internal: bool,
+}
+/// A change of users, roles, permissions, or of authentication as a whole. Passwords come hashed,
+/// never in clear.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuthCommand {
+    #[prost(
+        oneof = "auth_command::Request",
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12"
+    )]
+    pub request: ::core::option::Option<auth_command::Request>,
+}
+/// Nested message and enum types in `AuthCommand`.
+pub mod auth_command {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Request {
+        #[prost(message, tag = "1")]
+        Enable(super::super::etcdserverpb::AuthEnableRequest),
+        #[prost(message, tag = "2")]
+        Disable(super::super::etcdserverpb::AuthDisableRequest),
+        #[prost(message, tag = "3")]
+        Authenticate(super::Authenticate),
+        #[prost(message, tag = "4")]
+        UserAdd(super::super::etcdserverpb::AuthUserAddRequest),
+        #[prost(message, tag = "5")]
+        UserDelete(super::super::etcdserverpb::AuthUserDeleteRequest),
+        #[prost(message, tag = "6")]
+        UserChangePassword(super::super::etcdserverpb::AuthUserChangePasswordRequest),
+        #[prost(message, tag = "7")]
+        UserGrantRole(super::super::etcdserverpb::AuthUserGrantRoleRequest),
+        #[prost(message, tag = "8")]
+        UserRevokeRole(super::super::etcdserverpb::AuthUserRevokeRoleRequest),
+        #[prost(message, tag = "9")]
+        RoleAdd(super::super::etcdserverpb::AuthRoleAddRequest),
+        #[prost(message, tag = "10")]
+        RoleDelete(super::super::etcdserverpb::AuthRoleDeleteRequest),
+        #[prost(message, tag = "11")]
+        RoleGrantPermission(super::super::etcdserverpb::AuthRoleGrantPermissionRequest),
+        #[prost(message, tag = "12")]
+        RoleRevokePermission(
+            super::super::etcdserverpb::AuthRoleRevokePermissionRequest,
+        ),
+    }
+}
+/// A user whose password was found right gets a token: these letters, a dot, the entry's index.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Authenticate {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub letters: ::prost::alloc::string::String,
 }
 /// A new member with the identifier that the proposer computed for it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -139,6 +206,9 @@ pub struct Hello {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PeerRequest {
+    /// Who a renewal or a question about a lease is made for.
+    #[prost(message, optional, tag = "50")]
+    pub asker: ::core::option::Option<Asker>,
     #[prost(oneof = "peer_request::Request", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
     pub request: ::core::option::Option<peer_request::Request>,
 }

@@ -44,21 +44,24 @@ fn transport(cluster_id: u64) -> TcpTransport {
 }
 
 fn read_index() -> PeerRequest {
-    PeerRequest { request: Some(Request::ReadIndex(pb::ReadIndex {})) }
+    PeerRequest { request: Some(Request::ReadIndex(pb::ReadIndex {})), asker: None }
 }
 
 fn members() -> PeerRequest {
-    PeerRequest { request: Some(Request::Members(pb::Members {})) }
+    PeerRequest { request: Some(Request::Members(pb::Members {})), asker: None }
 }
 
 #[tokio::test]
 async fn requests_are_answered_in_any_number_and_order() {
     let (target, _stopping) = member_2().await;
     let transport = transport(CLUSTER);
-    let never = PeerRequest { request: Some(Request::MoveLeader(pb::MoveLeader { target: 3 })) };
+    let never = PeerRequest {
+        request: Some(Request::MoveLeader(pb::MoveLeader { target: 3 })),
+        asker: None,
+    };
     let never = transport.call(target.clone(), never, Duration::from_millis(300));
     let large = pb::Propose { commands: vec![vec![1; 1 << 20].into(); 8] };
-    let large = PeerRequest { request: Some(Request::Propose(large)) };
+    let large = PeerRequest { request: Some(Request::Propose(large)), asker: None };
     let mut calls = Vec::new();
     for _ in 0..100 {
         calls.push(transport.call(target.clone(), read_index(), LIMIT));
@@ -139,7 +142,10 @@ async fn a_broken_connection_fails_its_requests_and_is_made_anew() {
     let (target, stopping) = member_2().await;
     let transport = transport(CLUSTER);
     transport.call(target.clone(), read_index(), LIMIT).await.unwrap();
-    let never = PeerRequest { request: Some(Request::MoveLeader(pb::MoveLeader { target: 3 })) };
+    let never = PeerRequest {
+        request: Some(Request::MoveLeader(pb::MoveLeader { target: 3 })),
+        asker: None,
+    };
     let waiting = tokio::spawn(transport.call(target.clone(), never, LIMIT));
     // Answered after the request above was read.
     transport.call(target, read_index(), LIMIT).await.unwrap();

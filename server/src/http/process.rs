@@ -8,18 +8,18 @@ use std::time::Duration;
 const TICKS_PER_SECOND: u64 = 100;
 
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(in crate::http) struct Process {
-    pub(in crate::http) cpu: Duration,
-    pub(in crate::http) resident_bytes: u64,
-    pub(in crate::http) virtual_bytes: u64,
-    pub(in crate::http) open_fds: u64,
-    pub(in crate::http) max_fds: u64,
+pub(super) struct Process {
+    pub(super) cpu: Duration,
+    pub(super) resident_bytes: u64,
+    pub(super) virtual_bytes: u64,
+    pub(super) open_fds: u64,
+    pub(super) max_fds: u64,
     /// Seconds since the Unix epoch.
-    pub(in crate::http) start_seconds: u64,
+    pub(super) start_seconds: u64,
 }
 
 impl Process {
-    pub(in crate::http) fn read() -> Process {
+    pub(super) fn read() -> Process {
         let file =
             |name: &str| fs::read_to_string(format!("/proc/self/{name}")).unwrap_or_default();
         let (cpu, started) = parse_stat(&file("stat")).unwrap_or_default();

@@ -4,36 +4,87 @@
 //! what etcd's does. There is no registry: the numbers live where they are counted, and are written
 //! down when asked for.
 
-mod grpc;
-mod page;
-mod process;
-
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::fmt::{Display, Write};
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use coracle_core::api::etcdserverpb::AlarmType;
-use coracle_core::node::{ETCD_VERSION, NodeInfo, STORAGE_VERSION};
+use coracle_core::node::{ETCD_VERSION, Histogram, NodeInfo, STORAGE_VERSION};
 use http::{HeaderValue, Response};
 
-use self::page::Page;
-pub(super) use self::process::Process;
 use super::content;
-use super::health::HealthCounters;
+use super::process::Process;
 use crate::rpc::{Member, Router};
 
-pub(super) fn metrics(
-    member: &Member,
-    router: &Router,
-    counters: &HealthCounters,
-) -> Response<Bytes> {
+/// gRPC codes by number, as go-grpc-prometheus names them.
+const CODES: [&str; 17] = [
+    "OK",
+    "Canceled",
+    "Unknown",
+    "InvalidArgument",
+    "DeadlineExceeded",
+    "NotFound",
+    "AlreadyExists",
+    "PermissionDenied",
+    "ResourceExhausted",
+    "FailedPrecondition",
+    "Aborted",
+    "OutOfRange",
+    "Unimplemented",
+    "Internal",
+    "Unavailable",
+    "DataLoss",
+    "Unauthenticated",
+];
+
+pub(super) fn metrics(member: &Member, router: &Router) -> Response<Bytes> {
     let mut page = Page::default();
     server(&mut page, &member.info());
     storage(&mut page, &member.info());
-    health(&mut page, counters);
-    grpc::write(&mut page, router);
+    grpc(&mut page, router);
     process(&mut page, &Process::read());
     let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    content(content_type, page.into_text())
+    content(content_type, page.0)
+}
+
+/// A page of the text format being written.
+#[derive(Default)]
+struct Page(String);
+
+impl Page {
+    /// Begins a family; its samples follow.
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        // Writing to a String cannot fail.
+        _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
+        let labels: Vec<_> = labels.iter().map(|(key, value)| format!("{key}={value:?}")).collect();
+        let labels =
+            if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+        _ = writeln!(self.0, "{name}{labels} {value}");
+    }
+
+    fn gauge(&mut self, name: &str, value: impl Display, help: &str) {
+        self.family(name, "gauge", help);
+        self.sample(name, &[], value);
+    }
+
+    fn counter(&mut self, name: &str, value: impl Display, help: &str) {
+        self.family(name, "counter", help);
+        self.sample(name, &[], value);
+    }
+
+    fn histogram(&mut self, name: &str, histogram: &Histogram, help: &str) {
+        self.family(name, "histogram", help);
+        let bucket = format!("{name}_bucket");
+        for (bound, count) in &histogram.buckets {
+            self.sample(&bucket, &[("le", &bound.to_string())], count);
+        }
+        self.sample(&bucket, &[("le", "+Inf")], histogram.count);
+        self.sample(&format!("{name}_sum"), &[], histogram.sum.as_secs_f64());
+        self.sample(&format!("{name}_count"), &[], histogram.count);
+    }
 }
 
 fn server(page: &mut Page, info: &NodeInfo) {
@@ -106,6 +157,8 @@ fn storage(page: &mut Page, info: &NodeInfo) {
     for (name, value, help) in revisions {
         page.gauge(&format!("etcd_debugging_mvcc_{name}"), value, help);
     }
+    let help = "The current revision of auth store.";
+    page.gauge("etcd_debugging_auth_revision", info.auth_revision, help);
     for (name, value, help) in [
         ("keys_total", info.keys, "Total number of keys."),
         ("watcher_total", info.watchers, "Total number of watchers."),
@@ -115,27 +168,51 @@ fn storage(page: &mut Page, info: &NodeInfo) {
     }
 }
 
-fn health(page: &mut Page, counters: &HealthCounters) {
-    let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    for (name, value, help) in [
-        ("health_success", &counters.successes, "Checks of /health that found no fault."),
-        ("health_failures", &counters.failures, "Checks of /health that found one."),
-    ] {
-        page.counter(&format!("etcd_server_{name}"), read(value), help);
+fn grpc(page: &mut Page, router: &Router) {
+    let labels = |method: &crate::rpc::Method| {
+        [("grpc_method", method.name), ("grpc_service", method.service), ("grpc_type", method.kind)]
+    };
+    page.family(
+        "grpc_server_started_total",
+        "counter",
+        "Total number of RPCs started on the server.",
+    );
+    for (method, counters) in router.counters() {
+        let started = counters.started.load(Ordering::Relaxed);
+        page.sample("grpc_server_started_total", &labels(method), started);
     }
-    let name = "etcd_server_healthcheck";
-    page.family(name, "gauge", "The last result of each check of /livez and /readyz.");
-    for (probe, check, counters) in counters.checks() {
-        let good = u64::from(counters.good.load(Ordering::Relaxed));
-        page.sample(name, &[("name", check), ("type", probe)], good);
-    }
-    let name = "etcd_server_healthchecks_total";
-    page.family(name, "counter", "Results of the checks of /livez and /readyz.");
-    for (probe, check, counters) in counters.checks() {
-        for (status, count) in [("success", &counters.successes), ("error", &counters.failures)] {
-            let labels = [("name", check), ("status", status), ("type", probe)];
-            page.sample(name, &labels, read(count));
+    page.family(
+        "grpc_server_handled_total",
+        "counter",
+        "Total number of RPCs completed on the server, regardless of success or failure.",
+    );
+    for (method, counters) in router.counters() {
+        for (code, handled) in CODES.iter().zip(&counters.handled) {
+            let handled = handled.load(Ordering::Relaxed);
+            if handled > 0 || *code == "OK" {
+                let [name, service, kind] = labels(method);
+                let labels = [("grpc_code", *code), name, service, kind];
+                page.sample("grpc_server_handled_total", &labels, handled);
+            }
         }
+    }
+    page.family(
+        "grpc_server_msg_received_total",
+        "counter",
+        "Total number of RPC stream messages received on the server.",
+    );
+    for (method, counters) in router.counters() {
+        let received = counters.received.load(Ordering::Relaxed);
+        page.sample("grpc_server_msg_received_total", &labels(method), received);
+    }
+    page.family(
+        "grpc_server_msg_sent_total",
+        "counter",
+        "Total number of gRPC stream messages sent by the server.",
+    );
+    for (method, counters) in router.counters() {
+        let sent = counters.sent.load(Ordering::Relaxed);
+        page.sample("grpc_server_msg_sent_total", &labels(method), sent);
     }
 }
 
@@ -157,18 +234,38 @@ fn process(page: &mut Page, process: &Process) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
-    fn every_line_is_a_name_and_a_value() {
+    fn families_are_in_prometheus_text_format() {
+        let mut page = Page::default();
+        let wal_fsync = Histogram {
+            buckets: vec![(0.001, 2), (0.5, 3)],
+            count: 4,
+            sum: Duration::from_millis(1500),
+        };
+        storage(&mut page, &NodeInfo { wal_fsync, ..NodeInfo::default() });
+        let samples: Vec<_> = page.0.lines().take(7).collect();
+        let name = "etcd_disk_wal_fsync_duration_seconds";
+        assert_eq!(
+            samples[1..],
+            [
+                format!("# TYPE {name} histogram"),
+                format!("{name}_bucket{{le=\"0.001\"}} 2"),
+                format!("{name}_bucket{{le=\"0.5\"}} 3"),
+                format!("{name}_bucket{{le=\"+Inf\"}} 4"),
+                format!("{name}_sum 1.5"),
+                format!("{name}_count 4"),
+            ]
+        );
         let mut page = Page::default();
         let info = NodeInfo { leader: 7, member_id: 0xabc, is_leader: true, ..NodeInfo::default() };
         server(&mut page, &info);
-        health(&mut page, &HealthCounters::default());
-        let text = page.into_text();
-        assert!(text.contains("\netcd_server_id{server_id=\"abc\"} 1\n"), "{text}");
-        assert!(text.contains("\netcd_server_has_leader 1\n"));
-        for line in text.lines().filter(|line| !line.starts_with('#')) {
+        assert!(page.0.contains("\netcd_server_id{server_id=\"abc\"} 1\n"), "{}", page.0);
+        assert!(page.0.contains("\netcd_server_has_leader 1\n"));
+        for line in page.0.lines().filter(|line| !line.starts_with('#')) {
             assert_eq!(line.split(' ').count(), 2, "{line}");
         }
     }

@@ -1,0 +1,163 @@
+//! The configuration as plain data, grouped by who reads it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use coracle_core::node::NodeConfig;
+
+use super::gates::FeatureGates;
+use super::urls::Url;
+
+/// Everything a server is started with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub node: NodeConfig,
+    pub data_dir: PathBuf,
+    /// The log's own folder, if `--wal-dir` gives it one.
+    pub wal_dir: Option<PathBuf>,
+    pub listen_client_urls: Vec<Url>,
+    /// For HTTP alone.
+    pub listen_client_http_urls: Vec<Url>,
+    pub listen_peer_urls: Vec<Url>,
+    pub listen_metrics_urls: Vec<Url>,
+    pub max_concurrent_streams: u32,
+    pub keepalive: KeepaliveConfig,
+    pub socket: SocketConfig,
+    pub tls: TlsConfig,
+    pub http: HttpConfig,
+    pub auth: AuthConfig,
+    pub discovery: DiscoveryConfig,
+    pub gates: FeatureGates,
+    /// Threads that serve clients.
+    pub front_threads: usize,
+    /// False only with `--unsafe-no-fsync`.
+    pub fsync: bool,
+    pub memory_mlock: bool,
+    pub warning_unary_request_duration: Duration,
+    pub log: LogConfig,
+    /// What to log once there is a log.
+    pub warnings: Vec<Warning>,
+}
+
+/// `--grpc-keepalive-…`; zero means never.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeepaliveConfig {
+    pub min_time: Duration,
+    pub interval: Duration,
+    pub timeout: Duration,
+}
+
+/// `--socket-reuse-…`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketConfig {
+    pub reuse_port: bool,
+    pub reuse_address: bool,
+}
+
+/// What secures the traffic with clients and with peers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsConfig {
+    pub client: TlsSide,
+    pub peer: TlsSide,
+    /// By Go's names; all if empty.
+    pub cipher_suites: Vec<String>,
+    /// `TLS1.2` or `TLS1.3`; for the maximum also empty.
+    pub min_version: String,
+    pub max_version: String,
+    pub self_signed_validity_years: u64,
+}
+
+/// The flags of one side, for which there are two sets. Files that are not given are empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsSide {
+    pub cert_file: String,
+    pub key_file: String,
+    pub client_cert_file: String,
+    pub client_key_file: String,
+    pub client_cert_auth: bool,
+    pub trusted_ca_file: String,
+    pub crl_file: String,
+    pub allowed_cns: Vec<String>,
+    pub allowed_hostnames: Vec<String>,
+    pub auto: bool,
+    /// Of peers alone.
+    pub skip_client_san_verification: bool,
+}
+
+/// What HTTP requests other than gRPC get.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpConfig {
+    pub cors: Vec<String>,
+    pub host_whitelist: Vec<String>,
+    pub enable_grpc_gateway: bool,
+    /// `--metrics=extensive`
+    pub extensive_metrics: bool,
+}
+
+/// Users and their tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthConfig {
+    /// `simple`, or `jwt,` and its options.
+    pub token: String,
+    pub bcrypt_cost: u64,
+    pub token_ttl: Duration,
+}
+
+/// Where to ask for the initial cluster, if `--initial-cluster` does not say it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiscoveryConfig {
+    pub token: String,
+    /// None: no discovery service.
+    pub endpoints: Vec<String>,
+    pub dial_timeout: Duration,
+    pub request_timeout: Duration,
+    pub keepalive_time: Duration,
+    pub keepalive_timeout: Duration,
+    pub insecure_transport: bool,
+    pub insecure_skip_tls_verify: bool,
+    pub cert_file: String,
+    pub key_file: String,
+    pub ca_file: String,
+    pub user: String,
+    pub password: String,
+    /// The domain of `--discovery-srv`, empty if there is none.
+    pub srv: String,
+    pub srv_name: String,
+}
+
+/// How to log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    pub level: tracing::Level,
+    pub json: bool,
+    pub outputs: Vec<LogOutput>,
+}
+
+/// One place for lines of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogOutput {
+    Stderr,
+    Stdout,
+    Journal,
+    File { path: PathBuf, rotation: Option<LogRotation> },
+}
+
+/// When to begin a new file (`--log-rotation-config-json`); zero means no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogRotation {
+    pub max_size_megabytes: u64,
+    pub max_age_days: u64,
+    pub max_backups: u64,
+    pub local_time: bool,
+    pub compress: bool,
+}
+
+/// Something that the operator should know of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Warning {
+    Text(String),
+    /// An `ETCD_…` variable that is none, with its value.
+    UnknownVariable(String),
+    /// The value of `ETCD_VERSION`, which many images set for themselves.
+    SpecialVariable(String),
+}
