@@ -8,7 +8,7 @@ const problem = (sentence) => {
 if (typeof WebAssembly !== "object") {
   problem(
     "This page runs a database in your browser, which takes WebAssembly: this browser has none " +
-      "or has it switched off.",
+      "or has it switched off. The server and its documentation work without.",
   );
 } else {
   import("./page.js")

@@ -26,8 +26,8 @@ const FLAGS = [
 export const ELECTION_MS = 10_000;
 
 /// A browser with a fresh profile, which is closed and deleted when the test ends. Fails the test
-/// if a page of it reports an error that nobody caught.
-export async function browser(t, options = {}) {
+/// if a page of it reports an error that nobody caught, but those that are `expected`.
+export async function browser(t, options = {}, expected = undefined) {
   const profile = await mkdtemp(join(tmpdir(), "coracle-browser-"));
   const context = await chromium.launchPersistentContext(profile, {
     executablePath: CORACLE_CHROMIUM,
@@ -37,9 +37,10 @@ export async function browser(t, options = {}) {
     ...options,
   });
   const errors = [];
-  context.on("weberror", (error) => errors.push(String(error.error())));
+  const note = (error) => expected?.test(error) || errors.push(error);
+  context.on("weberror", (error) => note(String(error.error())));
   context.on("console", (message) => {
-    if (message.type() === "error") errors.push(message.text());
+    if (message.type() === "error") note(message.text());
   });
   t.after(async () => {
     await context.close();

@@ -10,7 +10,8 @@ use js_sys::{Array, Uint8Array, WebAssembly};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::{JsFuture, spawn_local};
 use web_sys::{
-    ErrorEvent, MessageEvent, Response, VisibilityState, Window, Worker, WorkerOptions, WorkerType,
+    ErrorEvent, Event, MessageEvent, Response, VisibilityState, Window, Worker, WorkerOptions,
+    WorkerType,
 };
 
 /// Relative to the page, wherever it is hosted.
@@ -185,8 +186,11 @@ impl Engine {
             });
         });
         let engine = self.clone();
-        let on_error = Closure::<dyn FnMut(_)>::new(move |event: ErrorEvent| {
-            engine.take(vec![Report::Fatal { sentence: cannot_start(&event.message().into()) }]);
+        let on_error = Closure::<dyn FnMut(_)>::new(move |event: Event| {
+            // A script that cannot be run, as where workers are no modules, says nothing.
+            let message = event.dyn_ref::<ErrorEvent>().map(ErrorEvent::message);
+            let message = message.unwrap_or_else(|| "its script does not run".into());
+            engine.take(vec![Report::Fatal { sentence: cannot_start(&message.into()) }]);
         });
         worker.set_onmessage(Some(on_message.as_ref().unchecked_ref()));
         worker.set_onerror(Some(on_error.as_ref().unchecked_ref()));
@@ -316,7 +320,8 @@ fn cannot_start(error: &JsValue) -> String {
         None => error.as_string().unwrap_or_default(),
     };
     format!(
-        "The cluster does not start ({reason}); it takes a browser of 2023 or later, with \
-         WebAssembly and Web Workers of type module."
+        "The cluster does not start ({reason}): it takes WebAssembly and Web Workers of type \
+         module, which browsers of 2023 and later have. The server and its documentation work \
+         without."
     )
 }

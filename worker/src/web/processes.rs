@@ -7,7 +7,7 @@ use std::rc::Rc;
 use futures_channel::oneshot;
 use futures_util::future::{Either, join_all, select};
 use wasm_bindgen::prelude::*;
-use web_sys::{ErrorEvent, MessageEvent, Worker, WorkerOptions, WorkerType};
+use web_sys::{Event, MessageEvent, Worker, WorkerOptions, WorkerType};
 
 use super::scope;
 use super::storage::Disks;
@@ -155,7 +155,7 @@ struct Process {
     in_memory: bool,
     state: Rc<State>,
     /// They are called as long as the worker lives.
-    _listeners: (Closure<dyn FnMut(MessageEvent)>, Closure<dyn FnMut(ErrorEvent)>),
+    _listeners: (Closure<dyn FnMut(MessageEvent)>, Closure<dyn FnMut(Event)>),
 }
 
 /// What came from the worker.
@@ -200,9 +200,9 @@ impl Process {
                 }
             });
         let told = state.clone();
-        let on_error = Closure::<dyn FnMut(_)>::new(move |event: ErrorEvent| {
+        let on_error = Closure::<dyn FnMut(_)>::new(move |event: Event| {
             event.prevent_default();
-            told.died(format!("its worker failed: {}", event.message()));
+            told.died(format!("its worker failed: {}", scope::message(&event)));
         });
         worker.set_onmessage(Some(on_message.as_ref().unchecked_ref()));
         worker.set_onerror(Some(on_error.as_ref().unchecked_ref()));

@@ -4,7 +4,7 @@ use js_sys::{Function, Promise};
 use serde::Serialize;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
-use web_sys::{DedicatedWorkerGlobalScope, MessageChannel, MessageEvent};
+use web_sys::{DedicatedWorkerGlobalScope, ErrorEvent, Event, MessageChannel, MessageEvent};
 
 use super::wire;
 
@@ -73,6 +73,14 @@ pub(super) fn text(error: &JsValue) -> String {
     match error.dyn_ref::<js_sys::Error>() {
         Some(error) => format!("{}: {}", error.name(), error.message()),
         None => error.as_string().unwrap_or_else(|| format!("{error:?}")),
+    }
+}
+
+/// What an event of an error says. A script that cannot be run gives an event without a word.
+pub(super) fn message(event: &Event) -> String {
+    match event.dyn_ref::<ErrorEvent>() {
+        Some(event) => event.message(),
+        None => "its script does not run".to_owned(),
     }
 }
 

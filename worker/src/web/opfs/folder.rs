@@ -23,7 +23,8 @@ pub(in crate::web) struct Folder(FileSystemDirectoryHandle);
 pub(in crate::web) async fn site() -> Result<Folder, JsValue> {
     let navigator = scope::worker().navigator();
     // Undefined where the page came over plain HTTP, or the browser is too old.
-    if js_sys::Reflect::get(&navigator, &"storage".into())?.is_undefined() {
+    let storage = js_sys::Reflect::get(&navigator, &"storage".into())?;
+    if storage.is_undefined() || !js_sys::Reflect::has(&storage, &"getDirectory".into())? {
         return Err(JsValue::from_str("no storage is offered here"));
     }
     let root = JsFuture::from(navigator.storage().get_directory()).await?;
