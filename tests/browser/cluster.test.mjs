@@ -167,6 +167,85 @@ test("a learner joins, is promoted, and a voter leaves", async (t) => {
   await ok(coracle, "put a 2");
 });
 
+test("every action of act does what is written of it", async (t) => {
+  const { page, coracle, first } = await cluster(t);
+  const [one, other] = others(await coracle.state(), first);
+  const state = async (number) => {
+    const { nodes } = await coracle.state();
+    return nodes.find((node) => node.id === number);
+  };
+  const cuts = async () => {
+    const { links } = await coracle.state();
+    return links.filter((way) => way.cut).map((way) => `${way.from}${way.to}`).sort().join(" ");
+  };
+  const done = async (action) => {
+    await coracle.act(action);
+    await coracle.run(ELECTION_MS);
+  };
+  const ways = (...pairs) =>
+    pairs.flatMap(([a, b]) => [`${a}${b}`, `${b}${a}`]).sort().join(" ");
+  await ok(coracle, "put a 1");
+
+  for (const [action, condition] of [
+    [{ crash: one }, "down"], [{ restart: one }, "up"], [{ pause: one }, "paused"],
+    [{ resume: one }, "up"], [{ tear_log: one }, "down"], [{ restart: one }, "up"],
+    [{ corrupt_log: one }, "down"], [{ restart: one }, "stopped"], [{ lose_disk: one }, "up"],
+  ]) {
+    await done(action);
+    assert.equal((await state(one)).condition, condition, JSON.stringify(action));
+  }
+  await agree(coracle);
+
+  await coracle.act({ fill_disk: [one, true], slow_disk: [one, 20], skew_clock: [one, 1.5] });
+  const { disk_full: full, disk_latency_ms: latency, clock_rate: rate } = await state(one);
+  assert.deepEqual([full, latency, rate], [true, 20, 1.5]);
+  await done({ heal: true });
+  await agree(coracle);
+
+  const { term } = await state(one);
+  await done({ elect: one });
+  const elected = leader(await coracle.state());
+  assert.ok(Number(elected.term) > Number(term), "it stood; whether it won is the voters' business");
+  await done({ transfer: one });
+  assert.equal(leader(await coracle.state()).id, one);
+  await done({ transfer: other });
+  assert.equal(leader(await coracle.state()).id, other);
+
+  await coracle.act({ cut: [first, one], cut_one_way: [first, other] });
+  assert.equal(await cuts(), `${ways([first, one])} ${first}${other}`.split(" ").sort().join(" "));
+  await coracle.act({ mend: [first, one] });
+  assert.equal(await cuts(), `${first}${other}`);
+  await coracle.act({ partition: [[first, one], [other]] });
+  assert.equal(await cuts(), ways([first, other], [one, other]));
+  await coracle.act({ heal: true, isolate: one });
+  assert.equal(await cuts(), ways([one, first], [one, other]));
+  await coracle.act({ heal: true, link: [first, one, { delay_ms: 100, loss: 0.1 }] });
+  const { links } = await coracle.state();
+  assert.deepEqual(links.map((way) => [way.network.delay_ms, way.network.loss]),
+    [[100, 0.1], [100, 0.1]]);
+  await done({ heal: true, network: { delay_ms: 3, duplicate: 0.2 } });
+  await agree(coracle);
+
+  await done({ add_node: true });
+  assert.equal((await state(4)).role, "follower");
+  await done({ add_learner: true });
+  assert.equal((await state(5)).role, "learner");
+  await done({ promote: 5 });
+  assert.equal((await state(5)).role, "follower");
+  await done({ remove_node: 4 });
+  assert.ok(!(await state(4))?.up);
+
+  await coracle.act({ network: { delay_ms: 80 } });
+  const under = page.getByTestId("message");
+  for (let step = 0; step < 40 && (await under.count()) < 2; step += 1) await coracle.run(10);
+  const numbers = await under.evaluateAll((all) => all.map((one) => one.dataset.id));
+  await coracle.act({ delay_message: [numbers[0], 5000], drop_message: numbers[1] });
+  await coracle.run(1000);
+  assert.ok(await page.locator(`[data-testid=message][data-id="${numbers[0]}"]`).count());
+  await assert.rejects(coracle.act({ drop_message: numbers[1] }), /is not under way/);
+  assert.deepEqual((await coracle.state()).violations, []);
+});
+
 test("two runs of one seed are one", async (t) => {
   const { coracle, first } = await cluster(t, { seed: "7" });
   const experiment = async () => {

@@ -2,58 +2,9 @@
 // a visitor, so every expectation is awaited.
 import { test } from "node:test";
 import { assert, browser, eventually, lab, leader, open } from "./harness.mjs";
-
-/// For what a cluster on a busy machine needs at the speed of real time.
-const PATIENCE = { timeout: 60_000 };
-
-const id = (page, name) => page.getByTestId(name);
-const node = (page, number) => id(page, `node-${number}`);
-const shown = (page, role) => page.locator(`[data-testid^=node-][data-role=${role}]`);
-
-/// A page whose cluster has a leader, in the page's own eyes too; its number.
-async function visitor(t) {
-  const page = await open(await browser(t));
-  await shown(page, "leader").waitFor(PATIENCE);
-  const state = await eventually(page, "a leader", leader);
-  return { page, first: leader(state).id, rest: numbersBut(state, leader(state).id) };
-}
-
-const numbersBut = (state, ...out) =>
-  state.nodes.map(({ id }) => id).filter((id) => !out.includes(id));
-
-/// Types a command into the terminal, waits for its end, and returns what stands there.
-async function type(page, line, number) {
-  if (number) await id(page, "terminal-node").selectOption(String(number));
-  const before = await id(page, "run").count();
-  await id(page, "terminal-input").fill(line);
-  await id(page, "terminal-input").press("Enter");
-  const run = id(page, "run").nth(before);
-  await run.and(page.locator("[data-state=ended]")).waitFor(PATIENCE);
-  return { code: await run.getAttribute("data-code"), text: await run.locator("pre").innerText() };
-}
-
-async function succeeds(page, line, number) {
-  const { code, text } = await type(page, line, number);
-  assert.equal(code, "0", `${line}: ${text}`);
-  return text;
-}
-
-/// Drags from one node to another with the mouse: cuts the link, or mends it.
-async function drag(page, from, to) {
-  const middle = async (number) => {
-    const box = await node(page, number).locator(".node-body").boundingBox();
-    return [box.x + box.width / 2, box.y + box.height / 2];
-  };
-  const [start, end] = [await middle(from), await middle(to)];
-  await page.mouse.move(...start);
-  await page.mouse.down();
-  await page.mouse.move(...end, { steps: 8 });
-  await page.mouse.up();
-}
-
-/// All nodes run and have the same store.
-const agree = ({ nodes }) =>
-  nodes.every((node) => node.up) && new Set(nodes.map((node) => node.store_hash)).size === 1;
+import {
+  PATIENCE, agree, dots, drag, id, node, numbersBut, shown, succeeds, type, visitor,
+} from "./visitor.mjs";
 
 test("a visitor sees a leader and crashes it with a click", async (t) => {
   const { page, first } = await visitor(t);
@@ -126,21 +77,103 @@ test("a learner joins by a click, is promoted by a key, and a voter is removed",
   await eventually(page, "three are left", (state) => up(state) === 3);
 });
 
-test("a message is stopped on its way by clicking it", async (t) => {
+test("a message is stopped on its way by clicking its dot", async (t) => {
   const { page } = await visitor(t);
   await page.keyboard.press(" ");
   await eventually(page, "a pause", (state) => state.paused);
-  // Heartbeats leave every 100 ms: some steps later one is under way.
-  for (let step = 0; step < 400 && !(await id(page, "message").count()); step += 1) {
+  // Heartbeats leave every 100 ms: some steps later one is between two nodes.
+  let [dot] = await dots(page);
+  for (let step = 0; step < 400 && !dot; step += 1) {
     await page.keyboard.press(".");
+    [dot] = await dots(page);
   }
-  await id(page, "message").first().click();
+  await page.mouse.click(dot.x, dot.y);
   const panel = id(page, "message-panel");
+  await panel.waitFor();
   const number = await panel.getAttribute("data-id");
+  const listed = page.locator(`[data-testid=message][data-id="${number}"]`);
+  await listed.waitFor();
   await id(page, "message-drop").click();
-  await page.locator(`[data-testid=message][data-id="${number}"]`).waitFor({ state: "detached" });
+  await listed.waitFor({ state: "detached" });
+  await panel.getByText("It is no longer under way").waitFor();
+  await id(page, "feed").getByText("You drop a message.").waitFor();
+  const { actions } = JSON.parse(await lab(page).save());
+  assert.deepEqual(actions.at(-1)[1], { drop_message: number });
   await page.keyboard.press(" ");
   await eventually(page, "time goes on", (state) => !state.paused);
+});
+
+test("a message is delayed by keys alone", async (t) => {
+  const { page } = await visitor(t);
+  await page.keyboard.press(" ");
+  await eventually(page, "a pause", (state) => state.paused);
+  for (let step = 0; step < 400 && !(await id(page, "message").count()); step += 1) {
+    await page.keyboard.press(",");
+  }
+  await page.keyboard.press("m");
+  const number = await id(page, "message-panel").getAttribute("data-id");
+  await page.keyboard.press("Enter");
+  await page.waitForFunction(() => document.activeElement.id === "panel-inspect");
+  for (const focused = "message-delay-long"; ;) {
+    await page.keyboard.press("Tab");
+    const at = await page.evaluate(() => document.activeElement.dataset.testid);
+    if (at === focused) break;
+    assert.ok(at === "message-drop" || at === "message-delay", `Tab reached ${at}`);
+  }
+  await page.keyboard.press("Enter");
+  await id(page, "message-panel").getByText(/, 1?\d{3}\.?\d* ms away/).waitFor();
+  const { actions } = JSON.parse(await lab(page).save());
+  assert.deepEqual(actions.at(-1)[1], { delay_message: [number, 1000] });
+});
+
+test("a crashed node and a reloaded page: the data is back from the browser's files", async (t) => {
+  const { page, rest } = await visitor(t);
+  await page.keyboard.press("t");
+  await succeeds(page, "put kept forever");
+  await page.locator("h1").click();
+  await page.keyboard.press(String(rest[0]));
+  await page.keyboard.press("c");
+  await node(page, rest[0]).and(page.locator("[data-condition=down]")).waitFor(PATIENCE);
+  await page.reload();
+  await page.locator("[data-testid=storage][data-kind=browser]").waitFor(PATIENCE);
+  await shown(page, "leader").waitFor(PATIENCE);
+  await eventually(page, "three stores alike", agree);
+  await page.keyboard.press("t");
+  assert.equal(await succeeds(page, "get kept"), "kept\nforever\n");
+  assert.equal(await succeeds(page, "get kept --consistency=s", rest[0]), "kept\nforever\n");
+});
+
+test("an experiment is saved and loaded by its buttons, in another browser", async (t) => {
+  const { page, first } = await visitor(t);
+  await page.keyboard.press("t");
+  await succeeds(page, "put a 1");
+  await page.locator("h1").click();
+  await page.keyboard.press(String(first));
+  await page.keyboard.press("c");
+  await node(page, first).and(page.locator("[data-condition=down]")).waitFor(PATIENCE);
+  await page.keyboard.press(" ");
+  await eventually(page, "a pause", (state) => state.paused);
+  await id(page, "experiment").click();
+  const [download] = await Promise.all([page.waitForEvent("download"), id(page, "save").click()]);
+  assert.match(download.suggestedFilename(), /^coracle-\d+\.json$/);
+  const [hash, { time_ms: time }] = [await lab(page).trace_hash(), await lab(page).state()];
+
+  const other = await open(await browser(t));
+  await id(other, "experiment").click();
+  const button = other.locator("label", { hasText: "Load" });
+  const [chooser] = await Promise.all([other.waitForEvent("filechooser"), button.click()]);
+  await chooser.setFiles(await download.path());
+  await node(other, first).and(other.locator("[data-condition=down]")).waitFor(PATIENCE);
+  await eventually(other, "the end", (state) => state.paused && state.time_ms === time);
+  assert.equal(await lab(other).trace_hash(), hash);
+  await other.locator("[data-testid=pause][data-paused=true]").waitFor();
+
+  await other.locator("[data-testid=experiment]").click();
+  await id(other, "seed-input").fill("7");
+  await id(other, "node-count").selectOption("5");
+  await id(other, "restart-same").click();
+  await node(other, 5).and(other.locator("[data-condition=up]")).waitFor(PATIENCE);
+  assert.equal(await id(other, "seed").innerText(), "7");
 });
 
 test("the terminal streams a watch from the past until it is stopped", async (t) => {

@@ -54,7 +54,8 @@ fn Page() -> Html {
         let mut class = classes!("panel", format!("panel-{}", of.id()));
         class.extend((tab == of).then_some("is-tab"));
         class.extend((side == of).then_some("is-side"));
-        html! { <section {class} aria-label={of.name()}>{content}</section> }
+        let id = format!("panel-{}", of.id());
+        html! { <section {id} {class} tabindex="-1" aria-label={of.name()}>{content}</section> }
     };
     let skip = {
         let desk = desk.clone();

@@ -15,13 +15,19 @@ impl Names {
         Names(lab.nodes.iter().map(|node| (node.member, node.id)).collect())
     }
 
+    /// Whether this member is that node.
+    pub(crate) fn is(&self, member: u64, node: NodeNumber) -> bool {
+        self.0.contains(&(member, node))
+    }
+
     fn member(&self, member: u64) -> String {
         let known = self.0.iter().find(|(id, _)| *id == member);
         known.map_or_else(|| format!("member {member:x}"), |(_, number)| node(*number))
     }
 
     fn members(&self, members: &[u64]) -> String {
-        let names: Vec<_> = members.iter().map(|member| self.member(*member)).collect();
+        let mut names: Vec<_> = members.iter().map(|member| self.member(*member)).collect();
+        names.sort_unstable();
         list(&names)
     }
 }
@@ -214,11 +220,14 @@ fn role_words(who: &str, role: Role, term: u64, leader: Option<u64>, names: &Nam
         (Role::Follower, Some(leader)) => {
             format!("{who} follows {} in term {term}.", names.member(leader))
         }
-        (Role::Follower, None) => format!("{who} is a follower in term {term} without a leader."),
+        (Role::Follower, None) => {
+            format!("{who} is in term {term} now, and waits to hear who leads it.")
+        }
         (Role::Learner, Some(leader)) => {
             format!("{who} learns from {} in term {term}, without a vote.", names.member(leader))
         }
-        (Role::Learner, None) => format!("{who} is a learner in term {term} without a leader."),
+        (Role::Learner, None) if term == 0 => format!("{who} knows of no cluster yet."),
+        (Role::Learner, None) => format!("{who} is a learner and hears from no leader."),
     }
 }
 
@@ -356,8 +365,10 @@ pub(crate) fn situation(lab: &Lab) -> String {
         .filter(|node| node.condition != Condition::Removed && node.role != Role::Learner);
     let alive = voters.clone().filter(|node| node.condition == Condition::Up).count();
     let (voters, majority) = (voters.count(), lab.nodes.len() / 2 + 1);
-    if lab.nodes.is_empty() {
-        return "The nodes are starting.".into();
+    if lab.nodes.iter().all(|node| node.condition == Condition::Starting) {
+        return "The nodes are starting. Each waits for a time drawn by lot; the first to wake asks \
+                for votes."
+            .into();
     }
     let majority = majority.min(voters / 2 + 1);
     if alive < majority {

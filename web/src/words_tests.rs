@@ -21,6 +21,8 @@ fn an_election_reads_as_a_story() {
     assert_eq!(say(1, What::Node(voted)), "Node 1 votes for node 2 in term 3.");
     assert_eq!(role(Role::Leader, Some(0xb2)), "Node 2 is elected leader of term 3.");
     assert_eq!(role(Role::Follower, Some(0xff)), "Node 2 follows member ff in term 3.");
+    let waits = "Node 2 is in term 3 now, and waits to hear who leads it.";
+    assert_eq!(role(Role::Follower, None), waits);
 }
 
 #[test]
@@ -31,7 +33,7 @@ fn changes_tell_key_and_revision() {
         say(3, What::Node(applied)),
         "Node 3 applies entry 7: put \"a\\n\" makes revision 4."
     );
-    let change = Change::Membership { voters: vec![0xa1, 0xb2], learners: vec![0xc3] };
+    let change = Change::Membership { voters: vec![0xb2, 0xa1], learners: vec![0xc3] };
     assert_eq!(
         change_words(&change, 1, &names()),
         "the voters are node 1 and node 2, the learners node 3"

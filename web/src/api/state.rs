@@ -1,8 +1,9 @@
 //! The answer of `state`. Its names are promised to scripts: they change with a reason only.
 
-use coracle_core::trace::Role;
 use coracle_worker::protocol::{Condition, Lab, LinkView, MILLISECOND, NodeNumber, NodeView};
 use serde::Serialize;
+
+use crate::words;
 
 #[derive(Serialize)]
 pub(super) struct State {
@@ -18,6 +19,7 @@ pub(super) struct State {
 struct Node {
     id: NodeNumber,
     up: bool,
+    condition: &'static str,
     role: &'static str,
     term: String,
     leader: Option<NodeNumber>,
@@ -26,6 +28,9 @@ struct Node {
     applied: String,
     revision: String,
     store_hash: Option<u32>,
+    disk_full: bool,
+    disk_latency_ms: f64,
+    clock_rate: f64,
 }
 
 #[derive(Serialize)]
@@ -62,12 +67,8 @@ impl Node {
         Node {
             id: node.id,
             up: node.condition == Condition::Up,
-            role: match node.role {
-                Role::Follower => "follower",
-                Role::Candidate => "candidate",
-                Role::Leader => "leader",
-                Role::Learner => "learner",
-            },
+            condition: words::condition(&node.condition),
+            role: words::role(node.role),
             term: node.term.to_string(),
             leader: node.leader,
             last_index: node.last_index.to_string(),
@@ -75,6 +76,9 @@ impl Node {
             applied: node.applied.to_string(),
             revision: node.revision.to_string(),
             store_hash: node.store_hash,
+            disk_full: node.disk_full,
+            disk_latency_ms: f64::from(node.disk_latency_us) / 1e3,
+            clock_rate: f64::from(node.clock_permille) / 1e3,
         }
     }
 }
@@ -93,6 +97,8 @@ impl Link {
 
 #[cfg(test)]
 mod tests {
+    use coracle_core::trace::Role;
+
     use super::*;
 
     #[test]
@@ -104,6 +110,8 @@ mod tests {
             term: u64::MAX,
             leader: Some(1),
             store_hash: Some(7),
+            disk_latency_us: 500,
+            clock_permille: 1500,
             ..NodeView::default()
         };
         let own = Some(coracle_worker::protocol::Network::default());
@@ -112,10 +120,11 @@ mod tests {
         let text = serde_json::to_string(&State::of(&lab)).unwrap();
         assert_eq!(
             text,
-            r#"{"time_ms":1.5,"paused":false,"nodes":[{"id":1,"up":true,"role":"leader","#
+            r#"{"time_ms":1.5,"paused":true,"nodes":[{"id":1,"up":true,"condition":"up","#
                 .to_owned()
-                + r#""term":"18446744073709551615","leader":1,"last_index":"0","commit":"0","#
-                + r#""applied":"0","revision":"0","store_hash":7}],"links":[{"from":1,"to":2,"#
+                + r#""role":"leader","term":"18446744073709551615","leader":1,"last_index":"0","#
+                + r#""commit":"0","applied":"0","revision":"0","store_hash":7,"disk_full":false,"#
+                + r#""disk_latency_ms":0.5,"clock_rate":1.5}],"links":[{"from":1,"to":2,"#
                 + r#""cut":true,"network":{"delay_ms":10.0,"jitter_ms":4.0,"loss":0.0,"#
                 + r#""duplicate":0.0}}],"violations":[]}"#
         );

@@ -11,9 +11,9 @@ use crate::hooks::{Desk, seed_of, use_desk, use_slice};
 #[component]
 pub(crate) fn Experiment() -> Html {
     let desk = use_desk();
-    let (seed, count, kind) = use_slice((), |state, ()| {
+    let (seed, count, kind, is_alive) = use_slice((), |state, ()| {
         let kind = state.storage.as_ref().map(|note| note.kind);
-        (state.lab.seed, state.ring().len() as u8, kind)
+        (state.lab.seed, state.ring().len() as u8, kind, state.is_alive)
     });
     // What the visitor chose for the next experiment; none: as now.
     let nodes = use_state(|| None::<u8>);
@@ -56,7 +56,8 @@ pub(crate) fn Experiment() -> Html {
     html! {
         <details class="experiment">
             <summary data-testid="experiment">
-                { "Experiment " }<b data-testid="seed">{ seed }</b>
+                { "Experiment " }
+                if is_alive { <b data-testid="seed">{ seed }</b> }
             </summary>
             <div class="experiment-fields">
                 <label>{ "Seed" }

@@ -22,6 +22,8 @@ const AREA: &str = "stage-area";
 const RUBBER: &str = "rubber";
 /// A pointer that moves less than this has clicked, not dragged.
 const DRAG_MIN: f64 = 12.0;
+/// A ring that is as wide has room for a sentence in its middle.
+const INVITATION_ROOM: f64 = 480.0;
 /// How near to a dot a click has to be, with a pointer and with a finger.
 const REACH: (f64, f64) = (12.0, 24.0);
 
@@ -37,7 +39,10 @@ struct Drag {
 #[component]
 pub(crate) fn Stage() -> Html {
     let desk = use_desk();
-    let caption = use_slice((), |state, ()| words::situation(&state.lab));
+    let caption = use_slice((), |state, ()| match state.fatal.is_some() {
+        true => "The cluster does not run.".into(),
+        false => words::situation(&state.lab),
+    });
     use_effect_with((), {
         let desk = desk.clone();
         move |()| {
@@ -196,7 +201,8 @@ fn Ring() -> Html {
 fn Invitation() -> Html {
     let (leader, is_center_free) = use_slice((), |state, ()| {
         let leader = (!state.is_greeted).then(|| presets::leader(&state.lab)).flatten();
-        (leader, state.ring().len() == 3)
+        let is_wide = state.size.0 >= INVITATION_ROOM;
+        (leader, is_wide && state.ring().len() == 3)
     });
     let Some(leader) = leader else { return html! {} };
     let class = classes!("invitation", (!is_center_free).then_some("is-corner"));

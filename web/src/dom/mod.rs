@@ -317,7 +317,7 @@ fn is_at(selector: &str) -> bool {
 fn belongs_to_field(key: &str) -> bool {
     match key {
         "Escape" => false,
-        " " => is_at(&format!("{BUTTONS}, {FIELDS}")),
+        " " | "Enter" => is_at(&format!("{BUTTONS}, {FIELDS}")),
         _ => is_at(FIELDS),
     }
 }

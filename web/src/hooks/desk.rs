@@ -227,6 +227,10 @@ impl Desk {
             Command::Heal => self.act(Action::Heal(true)),
             Command::AddNode => self.act(Action::AddNode(true)),
             Command::NextMessage => self.next_message(),
+            Command::Panel => {
+                self.dispatch(Msg::Tab(Tab::Inspect));
+                dom::after(30, || dom::focus("panel-inspect"));
+            }
             Command::Terminal => {
                 self.dispatch(Msg::Tab(Tab::Terminal));
                 // Where the tab was hidden it is shown first.

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use coracle_core::trace::{Change, Event};
+use coracle_core::trace::{Change, Event, Role};
 use coracle_worker::protocol::{Action, Frame, MessageKind, Nanos, NodeNumber, Record, What};
 
 use crate::words::{self, Names};
@@ -69,6 +69,9 @@ impl Topic {
             ) => Topic::Client,
             What::Acted(_) | What::Failed(_) | What::Violation(_) => Topic::Fault,
             What::Node(event) => match event {
+                // Not of any cluster yet; and what its role says in better words.
+                Event::Role { role: Role::Learner, leader: None, .. }
+                | Event::Voted { committed: true, .. } => Topic::Log,
                 Event::Started { .. }
                 | Event::Stopped { .. }
                 | Event::Role { .. }
@@ -170,6 +173,10 @@ impl Feed {
 
     fn record(&mut self, record: &Record, names: &Names) {
         let Some(topic) = Topic::of(&record.what) else { return };
+        // Who stands for election votes for itself: one line of the two is enough.
+        let is_own_vote = matches!(record.what, What::Node(Event::Voted { candidate, .. })
+            if names.is(candidate, record.node));
+        let topic = if is_own_vote { Topic::Log } else { topic };
         if topic == Topic::Heartbeat {
             return self.heartbeat(record);
         }
@@ -219,8 +226,7 @@ impl Feed {
 
 #[cfg(test)]
 mod tests {
-    use coracle_core::trace::Role;
-    use coracle_worker::protocol::Message;
+    use coracle_worker::protocol::{Lab, Message, NodeView};
 
     use super::*;
 
@@ -259,6 +265,31 @@ mod tests {
         assert_eq!(feed.lines(&Filter::default()).len(), 1);
         let all = Filter { topics: Topic::ALL.to_vec(), node: None };
         assert_eq!(feed.lines(&all).len(), NOISE_MAX + 1);
+    }
+
+    #[test]
+    fn an_election_is_told_once() {
+        let lab = Lab {
+            nodes: vec![NodeView { id: 1, member: 7, ..NodeView::default() }],
+            ..Lab::default()
+        };
+        let node = |event| record(1, What::Node(event));
+        let role = |role, leader| node(Event::Role { role, term: 2, leader });
+        let voted = |committed| node(Event::Voted { term: 2, candidate: 7, committed });
+        let records = vec![
+            role(Role::Learner, None),
+            voted(false),
+            role(Role::Candidate, None),
+            voted(true),
+            role(Role::Leader, Some(7)),
+        ];
+        let mut feed = Feed::default();
+        feed.absorb(&Frame { lab, records, ..Frame::default() });
+        let told: Vec<_> =
+            feed.lines(&Filter::default()).iter().map(|line| line.text.clone()).collect();
+        let story =
+            ["Node 1 stands for election in term 2.", "Node 1 is elected leader of term 2."];
+        assert_eq!(told, story);
     }
 
     #[test]

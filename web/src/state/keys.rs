@@ -16,6 +16,7 @@ pub(crate) enum Command {
     Heal,
     AddNode,
     NextMessage,
+    Panel,
     Terminal,
     Client,
     SelectNode(NodeNumber),
@@ -25,13 +26,14 @@ pub(crate) enum Command {
 }
 
 /// Keys and what they do, for people.
-pub(crate) const HELP: [(&str, &str); 22] = [
+pub(crate) const HELP: [(&str, &str); 23] = [
     ("Space", "pause, go on"),
     (".", "next event"),
     (",", "next message"),
     ("+  −", "faster, slower"),
     ("1 … 9", "select a node"),
     ("m", "select the next message under way"),
+    ("Enter", "into the panel of what is selected; Tab reaches its buttons"),
     ("c", "crash the node, or start it again"),
     ("p", "pause the node, or let it go on"),
     ("i", "isolate the node"),
@@ -64,6 +66,7 @@ pub(crate) fn command(key: &str, node: Option<&NodeView>) -> Option<Command> {
         "h" => Command::Heal,
         "n" => Command::AddNode,
         "m" => Command::NextMessage,
+        "Enter" => Command::Panel,
         "t" => Command::Terminal,
         "w" => Command::Client,
         "1" | "2" | "3" | "4" | "5" | "6" | "7" | "8" | "9" => {

@@ -21,8 +21,8 @@ pub(crate) mod runs;
 pub(crate) mod speed;
 
 use coracle_worker::protocol::{
-    Answer, Condition, Flight, Frame, Lab, LinkView, NodeNumber, NodeView, PacketId, Report, Speed,
-    StorageKind,
+    Answer, Condition, Flight, Frame, Lab, LinkView, NodeNumber, NodeView, PacketId, Report,
+    Settings, Speed, StorageKind,
 };
 
 use feed::Feed;
@@ -144,7 +144,7 @@ pub(crate) struct State {
 impl Default for State {
     fn default() -> State {
         State {
-            lab: Lab::default(),
+            lab: expected(),
             is_alive: false,
             frame_at: 0.0,
             speed: Speed::Rate(1.0),
@@ -168,6 +168,13 @@ impl Default for State {
             is_greeted: false,
         }
     }
+}
+
+/// What the page shows until the engine says what there is.
+fn expected() -> Lab {
+    let nodes = 1..=Settings::default().nodes;
+    let nodes = nodes.map(|id| NodeView { id, ..NodeView::default() }).collect();
+    Lab { nodes, ..Lab::default() }
 }
 
 #[derive(Clone, Debug, PartialEq)]
