@@ -30,6 +30,7 @@ mod args;
 mod commands;
 mod format;
 mod help;
+mod outline;
 
 use futures_util::FutureExt;
 use futures_util::future::{Either, select};
@@ -37,6 +38,7 @@ use futures_util::future::{Either, select};
 use args::{Command, FlagError, GLOBAL, Parsed, descend, first_argument};
 use commands::{Context, Failure, ROOT, Run};
 use environment::Environment;
+pub use outline::{FlagOutline, Outline, outline};
 
 /// Exit code of a command that the user interrupted: that of a program ended by `SIGINT`.
 const INTERRUPTED: i32 = 130;

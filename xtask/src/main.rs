@@ -6,6 +6,7 @@
 //! | `cargo xtask test` | everything a change must pass, with all the set-up it needs |
 //! | `cargo xtask bench` | Coracle and a real etcd under the same load, side by side |
 //! | `cargo xtask www` | the laboratory: a folder for any web server, in `www/dist` |
+//! | `cargo xtask dist` | what an operator gets, in `target/dist`: static binary, image, manual |
 //! | `cargo xtask codegen` | writes the generated code again from `core/proto` |
 //!
 //! It is compiled before everything else, so it depends on next to nothing, and on no other crate
@@ -17,6 +18,7 @@ mod bench;
 mod browser;
 mod check;
 mod demo;
+mod dist;
 mod health;
 mod paths;
 mod run;
@@ -48,6 +50,8 @@ enum Command {
     Bench(bench::Options),
     /// Build the laboratory into www/dist, a folder for any web server.
     Www(www::Options),
+    /// Build the static binary and what goes with it into target/dist.
+    Dist(dist::Options),
     /// Write the generated code again from core/proto.
     Codegen,
 }
@@ -68,6 +72,7 @@ fn execute(command: Command) -> Result<()> {
         Command::Test(options) => check::test(&options),
         Command::Bench(options) => bench::bench(&options),
         Command::Www(options) => www::www(&options),
+        Command::Dist(options) => dist::dist(&options),
         Command::Codegen => run::run(run::cargo().args(["run", "-p", "coracle-codegen"])),
     }
 }

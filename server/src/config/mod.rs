@@ -10,6 +10,7 @@ mod file;
 mod flags;
 pub mod gates;
 mod log;
+mod outline;
 pub mod settings;
 mod sources;
 mod table;
@@ -17,6 +18,7 @@ mod table;
 mod tests;
 pub(crate) mod urls;
 
+pub use self::outline::outline;
 pub use self::settings::{Config, Warning};
 
 /// What a command line asks for.
