@@ -24,6 +24,10 @@ pub const MAX_LEASE_CHECKPOINT_BATCH: usize = 1_000;
 pub const RANGE_SLICE_KEYS: usize = 1_000;
 /// Values that a range reads under one lock of the backend.
 pub const RANGE_SLICE_VALUES: usize = 128;
+/// Key-values in the first piece of a streamed range.
+pub const RANGE_STREAM_FIRST: usize = 10;
+/// Values that a streamed range reads at once, before it knows how large they are.
+pub const RANGE_STREAM_VALUES: usize = 32;
 /// Revisions that one catch-up batch of a watcher may hold.
 pub const WATCH_BATCH_REVISIONS: usize = 1_000;
 /// One blob of a maintenance snapshot, in bytes.

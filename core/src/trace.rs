@@ -186,6 +186,13 @@ pub enum Change {
     },
     /// Users, roles, permissions or tokens.
     Auth,
+    ClusterVersionSet {
+        version: String,
+    },
+    /// A downgrade was begun, to this version, or ended.
+    Downgrade {
+        target: Option<String>,
+    },
     /// An entry of a kind that this version does not know, or an empty one.
     Other,
 }
@@ -220,6 +227,12 @@ impl Change {
             Some(Request::MemberPromote(promote)) => Change::MemberPromote { id: promote.id },
             Some(Request::MemberPublish(publish)) => Change::MemberPublish { id: publish.id },
             Some(Request::Auth(_)) => Change::Auth,
+            Some(Request::ClusterVersionSet(set)) => {
+                Change::ClusterVersionSet { version: set.version }
+            }
+            Some(Request::DowngradeInfoSet(set)) => {
+                Change::Downgrade { target: Some(set.target_version).filter(|_| set.enabled) }
+            }
             None => Change::Other,
         }
     }

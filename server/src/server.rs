@@ -64,6 +64,7 @@ pub struct Server {
     /// For metrics alone, and for clients.
     fronts: [Front; 2],
     node: NodeThread,
+    serving: watch::Sender<bool>,
 }
 
 impl Server {
@@ -84,7 +85,8 @@ impl Server {
         let threads = config.front_threads;
         let urls = config.listen_client_urls.clone();
         let (node, member, outlook) = NodeThread::start(config, disk, peers).await?;
-        let router = Router::new(member.clone(), outlook);
+        let (serving, is_serving) = watch::channel(true);
+        let router = Router::new(member.clone(), outlook, is_serving);
         let services = Arc::new(Services { member: member.clone(), router });
         let metrics = Front::start(metrics, 1, &services)?;
         if timeout(PUBLISH_LIMIT, member.published()).await.is_err() {
@@ -95,7 +97,7 @@ impl Server {
         for url in urls {
             tracing::info!(traffic = "grpc+http", address = %url, "serving client traffic");
         }
-        Ok(Server { member, fronts: [metrics, clients], node })
+        Ok(Server { member, fronts: [metrics, clients], node, serving })
     }
 
     /// Waits until the node stops by itself, and says why.
@@ -105,6 +107,8 @@ impl Server {
 
     /// Hands leadership over, lets calls under way end, and stops everything.
     pub async fn stop(self) {
+        // Whoever watches this server's health learns of it before its calls fail.
+        self.serving.send_replace(false);
         let member = self.member.clone();
         let shutdown = self.node.handle.spawn(async move { member.shutdown().await });
         if timeout(SHUTDOWN_LIMIT, shutdown).await.is_err() {

@@ -6,8 +6,19 @@ pub mod etcdserverpb {
     include!("../../server/src/generated/etcdserverpb.rs");
 }
 
+#[allow(unreachable_pub, unused_qualifications, dead_code, clippy::all)]
+pub mod v3lockpb {
+    include!("../../server/src/generated/v3lockpb.rs");
+}
+#[allow(unreachable_pub, unused_qualifications, dead_code, clippy::all)]
+pub mod v3electionpb {
+    include!("../../server/src/generated/v3electionpb.rs");
+}
+
 pub use etcdserverpb::cluster_client::ClusterClient;
 pub use etcdserverpb::kv_client::KvClient;
 pub use etcdserverpb::lease_client::LeaseClient;
 pub use etcdserverpb::maintenance_client::MaintenanceClient;
 pub use etcdserverpb::watch_client::WatchClient;
+pub use v3electionpb::election_client::ElectionClient;
+pub use v3lockpb::lock_client::LockClient;

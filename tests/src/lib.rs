@@ -5,7 +5,7 @@
 //! and to Coracle and compares every answer. [`chaos`] loads a cluster whose members are killed
 //! and paused, and [`check`] decides whether the recorded history kept etcd's promises.
 //! [`local_cluster`] runs nodes within the test's own process. [`grpc`] holds the generated
-//! clients.
+//! clients, [`raw`] calls what they cannot.
 
 pub mod chaos;
 pub mod check;
@@ -16,4 +16,5 @@ pub mod grpc;
 pub mod laboratory;
 pub mod local_cluster;
 pub mod programs;
+pub mod raw;
 pub mod transcript;

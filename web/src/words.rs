@@ -270,6 +270,13 @@ fn change_words(change: &Change, revision: i64, names: &Names) -> String {
         Change::MemberPromote { id } => format!("{} may vote from now on", names.member(*id)),
         Change::MemberPublish { id } => format!("{} tells its name", names.member(*id)),
         Change::Auth => "changes who may do what".into(),
+        Change::ClusterVersionSet { version } => {
+            format!("the cluster works as version {version}")
+        }
+        Change::Downgrade { target: Some(version) } => {
+            format!("the cluster prepares to go back to version {version}")
+        }
+        Change::Downgrade { target: None } => "the cluster's downgrade is called off".into(),
         Change::Other => "something else".into(),
     }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use super::etcdserverpb::range_request::{SortOrder, SortTarget};
 use super::etcdserverpb::request_op::Request;
 use super::etcdserverpb::{DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest};
-use crate::error::Error;
+use crate::error::{Code, Error};
 use crate::mvcc::{KeyRange, KeySet};
 
 /// Checks a range: it needs a key, and a sort that exists (KV-01, KV-05).
@@ -19,6 +19,32 @@ pub fn check_range(request: &RangeRequest) -> Result<(), Error> {
     let order = SortOrder::try_from(request.sort_order);
     if order.is_err() || SortTarget::try_from(request.sort_target).is_err() {
         return Err(Error::InvalidSortOption);
+    }
+    Ok(())
+}
+
+/// Checks what a range must be to be streamed, beside being a range: in key order, and without the
+/// filters that need all of it first (RS-01).
+pub fn check_range_stream(request: &RangeRequest) -> Result<(), Error> {
+    let in_key_order = match SortOrder::try_from(request.sort_order) {
+        Ok(SortOrder::None) => true,
+        Ok(SortOrder::Ascend) => request.sort_target == SortTarget::Key as i32,
+        _ => false,
+    };
+    let refused = |what: &str| {
+        Err(Error::Other(Code::Unimplemented, format!("RangeStream does not support {what}")))
+    };
+    if !in_key_order {
+        return refused("custom sort orders");
+    }
+    let filters = [
+        request.min_mod_revision,
+        request.max_mod_revision,
+        request.min_create_revision,
+        request.max_create_revision,
+    ];
+    if filters.iter().any(|revision| *revision != 0) {
+        return refused("revision filters");
     }
     Ok(())
 }

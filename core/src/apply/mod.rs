@@ -37,7 +37,7 @@ use crate::api::etcdserverpb::AlarmType;
 use crate::api::etcdserverpb::request_op::Request as OpRequest;
 use crate::auth::{AuthStore, Identity};
 use crate::backend::Backend;
-use crate::cluster::{Alarms, Members};
+use crate::cluster::{Alarms, ClusterVersion, Members, NoVersion};
 use crate::error::{Error, Fatal};
 use crate::lease::Lessor;
 use crate::mvcc::{Committed, Store};
@@ -64,6 +64,8 @@ pub enum Reply {
     /// A user, a role or the whole of authentication is as the command wanted it.
     AuthChanged,
     Token(Token),
+    /// The cluster's version or its downgrade is set.
+    ClusterVersion,
 }
 
 /// A token that was given out. It is a secret: it has no printed form.
@@ -90,6 +92,7 @@ pub struct Applier {
     pub members: Arc<Members>,
     pub alarms: Arc<Alarms>,
     pub auth: Arc<AuthStore>,
+    pub version: Arc<ClusterVersion>,
     pub hub: Arc<Hub>,
 }
 
@@ -106,8 +109,9 @@ impl Applier {
         let lessor = Arc::new(Lessor::open(records, attachments));
         let alarms = Arc::new(Alarms::open(backend.clone())?);
         let auth = Arc::new(AuthStore::open(backend.clone())?);
+        let version = Arc::new(ClusterVersion::open(backend.clone())?);
         let hub = Hub::new(store.clone(), WatchOptions { max_request_bytes, ..Default::default() });
-        Ok(Applier { backend, store, lessor, members, alarms, auth, hub })
+        Ok(Applier { backend, store, lessor, members, alarms, auth, version, hub })
     }
 
     /// Switches to the state that a finished raft snapshot left in the backend.
@@ -118,6 +122,7 @@ impl Applier {
         self.members.reload()?;
         self.alarms.reload()?;
         self.auth.reload()?;
+        self.version.reload()?;
         self.hub.reset(self.store.current_revision());
         Ok(())
     }
@@ -167,6 +172,18 @@ impl Applier {
             Request::Auth(command) => {
                 let Some(request) = command.request else { return Err(unknown_kind()) };
                 self.auth_command(index, request)
+            }
+            Request::ClusterVersionSet(request) => {
+                let version = request.version.parse().map_err(|NoVersion| {
+                    let detail = format!("a committed cluster version {:?}", request.version);
+                    Fatal::Invariant(detail)
+                })?;
+                self.version.set(version);
+                Ok(Reply::ClusterVersion)
+            }
+            Request::DowngradeInfoSet(request) => {
+                self.version.set_downgrade(request);
+                Ok(Reply::ClusterVersion)
             }
         })
     }

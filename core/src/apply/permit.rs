@@ -48,6 +48,8 @@ impl Permit<'_> {
             | Request::MemberUpdate(_)
             | Request::MemberPromote(_)
             | Request::MemberPublish(_)
+            | Request::ClusterVersionSet(_)
+            | Request::DowngradeInfoSet(_)
             | Request::Auth(_) => self.auth.check_admin(self.who),
         }
     }

@@ -71,11 +71,13 @@ pub enum Bucket {
     AuthUsers,
     /// Roles, by name.
     AuthRoles,
+    /// What holds for the cluster as a whole: its version, a downgrade under way.
+    Cluster,
 }
 
 impl Bucket {
     /// All buckets, in the order of their numbers.
-    pub const ALL: [Bucket; 9] = [
+    pub const ALL: [Bucket; 10] = [
         Bucket::Key,
         Bucket::Lease,
         Bucket::Members,
@@ -85,6 +87,7 @@ impl Bucket {
         Bucket::Auth,
         Bucket::AuthUsers,
         Bucket::AuthRoles,
+        Bucket::Cluster,
     ];
 
     /// etcd's name of the bucket.
@@ -99,6 +102,7 @@ impl Bucket {
             Bucket::Auth => "auth",
             Bucket::AuthUsers => "authUsers",
             Bucket::AuthRoles => "authRoles",
+            Bucket::Cluster => "cluster",
         }
     }
 

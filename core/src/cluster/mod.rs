@@ -11,6 +11,7 @@
 
 mod alarms;
 mod identity;
+mod version;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -20,6 +21,7 @@ use prost::Message;
 
 pub use alarms::Alarms;
 pub use identity::{bootstrap_members, cluster_id, member_id};
+pub use version::{ClusterVersion, NoVersion, Version};
 
 use crate::api::coraclepb::{MemberAdd, MemberPublish};
 use crate::api::etcdserverpb::{

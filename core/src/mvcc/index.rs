@@ -71,7 +71,9 @@ impl Index {
         looks: usize,
     ) -> Slice {
         let mut slice = Slice::default();
-        if let KeyRange::Key(key) = range {
+        if let KeyRange::Key(key) = range
+            && after.is_none()
+        {
             let found = self.get(key).and_then(|index| index.at(revision));
             slice.count = usize::from(found.is_some());
             slice.found.extend(found.filter(|_| wanted > 0));

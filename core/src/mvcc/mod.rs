@@ -44,6 +44,7 @@ mod index;
 mod key_index;
 mod key_range;
 mod range;
+mod range_stream;
 mod revision;
 mod store;
 #[cfg(test)]
@@ -54,6 +55,7 @@ pub use hash::HashKv;
 pub use history::RevisionEvents;
 pub use key_range::{KeyRange, KeySet};
 pub use range::View;
+pub use range_stream::RangeCursor;
 pub use revision::Change;
 pub use store::Store;
 pub use txn::{Committed, Deleted, WriteTxn};

@@ -70,7 +70,7 @@ impl View<'_> {
         loop {
             // Filters look at stored key-values, so any number may be needed to find enough.
             let candidates = if filters && wanted > 0 { usize::MAX } else { wanted };
-            let slice = match self.slice(&range, after.as_deref(), candidates) {
+            let slice = match self.slice(&range, after.as_deref(), candidates, RANGE_SLICE_KEYS) {
                 Ok(slice) => slice,
                 Err(error) => return Ok(Err(error)),
             };
@@ -99,7 +99,7 @@ impl View<'_> {
 
     /// The key-value of `key`, or none if it does not live.
     pub fn get(&self, key: &[u8]) -> Answer<Option<KeyValue>> {
-        let slice = match self.slice(&KeyRange::Key(key), None, 1) {
+        let slice = match self.slice(&KeyRange::Key(key), None, 1, 1) {
             Ok(slice) => slice,
             Err(error) => return Ok(Err(error)),
         };
@@ -118,7 +118,7 @@ impl View<'_> {
     ) -> Answer<()> {
         let mut after: Option<Box<[u8]>> = None;
         loop {
-            let slice = match self.slice(range, after.as_deref(), usize::MAX) {
+            let slice = match self.slice(range, after.as_deref(), usize::MAX, RANGE_SLICE_KEYS) {
                 Ok(slice) => slice,
                 Err(error) => return Ok(Err(error)),
             };
@@ -143,15 +143,17 @@ impl View<'_> {
         }
     }
 
-    /// The next stretch of `range` behind `after`, with at most `wanted` changes.
-    fn slice(
+    /// The next stretch of `range` behind `after`, with at most `wanted` changes, looking at no
+    /// more than `looks` keys.
+    pub(super) fn slice(
         &self,
         range: &KeyRange<'_>,
         after: Option<&[u8]>,
         wanted: usize,
+        looks: usize,
     ) -> Result<Slice, Error> {
         let index = self.store.index();
-        let slice = index.slice(range, after, self.revision, wanted, RANGE_SLICE_KEYS);
+        let slice = index.slice(range, after, self.revision, wanted, looks);
         // Asked after looking, and with the index locked: a compaction first says so and then
         // takes from the index.
         if self.store.compact_revision() > self.revision {
@@ -224,7 +226,7 @@ fn passes(request: &RangeRequest, kv: &KeyValue) -> bool {
 }
 
 /// Leaves `kv` without a value, and its key free of the stored bytes that held both.
-fn drop_value(kv: &mut KeyValue) {
+pub(super) fn drop_value(kv: &mut KeyValue) {
     kv.key = Bytes::copy_from_slice(&kv.key);
     drop(take(&mut kv.value));
 }

@@ -105,7 +105,7 @@ impl<P: Platform> Node<P> {
             is_learner: info.is_learner,
             storage_version: STORAGE_VERSION.to_owned(),
             db_size_quota: info.db_quota as i64,
-            downgrade_info: Some(pb::DowngradeInfo::default()),
+            downgrade_info: Some(self.downgrade_info()),
         })
     }
 

@@ -10,17 +10,22 @@
 mod auth;
 mod bootstrap;
 mod cluster;
+mod concurrency;
 mod config;
+mod election;
 mod info;
 mod kv;
 mod leadership;
 mod lease;
+mod lock;
 mod maintenance;
 mod peer;
 mod propose;
+mod range_stream;
 mod read_index;
 mod stop;
 mod tasks;
+mod version;
 mod watch;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,8 +35,10 @@ use std::time::Duration;
 use futures_channel::mpsc;
 
 pub use config::{InitialClusterState, NodeConfig};
+pub use election::NodeObserver;
 pub use info::{Histogram, NodeInfo, NodeProgress, StartError, StopReason};
 pub use maintenance::{ETCD_VERSION, MaintenanceSnapshot, STORAGE_VERSION};
+pub use range_stream::NodeRangeStream;
 pub use watch::NodeWatch;
 
 use self::leadership::Leadership;
@@ -42,7 +49,7 @@ use crate::api::etcdserverpb::{AlarmType, ResponseHeader};
 use crate::apply::Applier;
 use crate::auth::AuthStore;
 use crate::backend::{Backend, BackendOptions};
-use crate::cluster::{Alarms, Members};
+use crate::cluster::{Alarms, ClusterVersion, Members};
 use crate::error::Fatal;
 use crate::lease::Lessor;
 use crate::mvcc::Store;
@@ -66,6 +73,7 @@ pub struct Node<P: Platform> {
     members: Arc<Members>,
     alarms: Arc<Alarms>,
     auth: Arc<AuthStore>,
+    version: Arc<ClusterVersion>,
     backend: Arc<Backend>,
     hub: Arc<Hub>,
     transport: Arc<dyn Transport>,
@@ -143,6 +151,7 @@ impl<P: Platform> Node<P> {
             lessor: applier.lessor.clone(),
             alarms: applier.alarms.clone(),
             auth: applier.auth.clone(),
+            version: applier.version.clone(),
             hub: applier.hub.clone(),
             transport: platform.transport(),
             command_ids: AtomicU64::new(platform.random()),

@@ -97,9 +97,10 @@ impl<P: Platform> Node<P> {
         }
     }
 
-    /// The first leader of a new cluster writes its first members into the log, so that whoever
-    /// replays the log knows them.
+    /// The first leader of a new cluster writes its version and its first members into the log, so
+    /// that whoever replays the log knows them.
     async fn propose_first_members(self: &Arc<Self>) {
+        self.record_cluster_version().await;
         for member in self.members.unrecorded_seeds() {
             let add = CommandRequest::MemberAdd(pb::MemberAdd { member: Some(member) });
             match self.propose(&Identity::Internal, add).await {

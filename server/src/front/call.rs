@@ -113,6 +113,11 @@ impl Call {
         self.remote.common_name.as_deref()
     }
 
+    /// The metadata entry `name` as the bytes that it is.
+    pub(crate) fn metadata_bytes(&self, name: &str) -> Option<&[u8]> {
+        self.headers.get(name).map(HeaderValue::as_bytes)
+    }
+
     /// Ends the call without a message.
     pub(crate) fn refuse(mut self, status: Status) {
         self.counters.ended(status.code as usize);

@@ -42,6 +42,7 @@ pub(super) fn metrics(member: &Member, router: &Router) -> Response<Bytes> {
     server(&mut page, &member.info());
     storage(&mut page, &member.info());
     grpc(&mut page, router);
+    client_requests(&mut page, router);
     process(&mut page, &Process::read());
     let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     content(content_type, page.0)
@@ -213,6 +214,14 @@ fn grpc(page: &mut Page, router: &Router) {
     for (method, counters) in router.counters() {
         let sent = counters.sent.load(Ordering::Relaxed);
         page.sample("grpc_server_msg_sent_total", &labels(method), sent);
+    }
+}
+
+fn client_requests(page: &mut Page, router: &Router) {
+    let name = "etcd_server_client_requests_total";
+    page.family(name, "counter", "The total number of client requests per client version.");
+    for (kind, version, count) in router.client_requests() {
+        page.sample(name, &[("type", kind), ("client_api_version", &version)], count);
     }
 }
 

@@ -1,4 +1,4 @@
-//! `etcdserverpb.KV`. (`RangeStream` is not served: clients fall back to `Range`.)
+//! `etcdserverpb.KV`.
 
 use coracle_core::api::etcdserverpb::RangeRequest;
 use coracle_core::error::Error;
@@ -6,8 +6,9 @@ use coracle_core::error::Error;
 use super::{Context, Method, method, unary};
 use crate::front::call::Call;
 
-pub(super) const METHODS: [Method; 5] = [
+pub(super) const METHODS: [Method; 6] = [
     method!("etcdserverpb.KV" "Range" "unary" range),
+    method!("etcdserverpb.KV" "RangeStream" "server_stream" range_stream),
     unary!("etcdserverpb.KV" "Put" put),
     unary!("etcdserverpb.KV" "DeleteRange" delete_range),
     unary!("etcdserverpb.KV" "Txn" txn),
@@ -24,4 +25,30 @@ async fn range(context: Context, call: Call) {
         context.member.range(&by, request).await
     })
     .await;
+}
+
+/// Sends the range piece by piece, no faster than the client takes them.
+async fn range_stream(context: Context, call: Call) {
+    let by = context.caller(&call);
+    let Some((mut requests, mut responses)) = call.stream::<RangeRequest>() else { return };
+    let request = match requests.next().await {
+        Some(Ok(request)) => request,
+        Some(Err(status)) => return responses.finish(Err(status)),
+        None => RangeRequest::default(),
+    };
+    let opened = context.member.range_stream(&by, request);
+    let mut stream = match responses.unless_gone(opened).await {
+        Some(Ok(stream)) => stream,
+        Some(Err(error)) => return responses.finish(Err(error.into())),
+        None => return,
+    };
+    while let Some(piece) = stream.next() {
+        match piece {
+            Ok(piece) if responses.send_when_ready(&piece).await => {}
+            // The client has gone.
+            Ok(_) => return,
+            Err(error) => return responses.finish(Err(error.into())),
+        }
+    }
+    responses.finish(Ok(()));
 }

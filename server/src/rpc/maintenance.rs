@@ -1,17 +1,18 @@
-//! `etcdserverpb.Maintenance`. (`Downgrade` is not served: there is no older version yet.)
+//! `etcdserverpb.Maintenance`.
 
 use coracle_core::api::etcdserverpb::SnapshotRequest;
 
 use super::{Context, Method, method, unary};
 use crate::front::call::Call;
 
-pub(super) const METHODS: [Method; 7] = [
+pub(super) const METHODS: [Method; 8] = [
     unary!("etcdserverpb.Maintenance" "Alarm" alarm),
     unary!("etcdserverpb.Maintenance" "Status" status),
     unary!("etcdserverpb.Maintenance" "Defragment" defragment),
     unary!("etcdserverpb.Maintenance" "Hash" hash),
     unary!("etcdserverpb.Maintenance" "HashKV" hash_kv),
     unary!("etcdserverpb.Maintenance" "MoveLeader" move_leader),
+    unary!("etcdserverpb.Maintenance" "Downgrade" downgrade),
     method!("etcdserverpb.Maintenance" "Snapshot" "server_stream" snapshot),
 ];
 

@@ -5,9 +5,13 @@
 //! table are answered with `Unimplemented`, as a client expects of a server that lacks them.
 
 mod auth;
+mod client_versions;
 mod cluster;
+mod election;
+mod health;
 mod kv;
 mod lease;
+mod lock;
 mod maintenance;
 mod watch;
 
@@ -23,6 +27,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch as watch_channel;
 use tokio::time::{MissedTickBehavior, interval};
 
+use self::client_versions::ClientVersions;
 use crate::front::call::{Call, Counters, Status};
 use crate::front::unknown_method;
 use crate::platform::Native;
@@ -46,6 +51,8 @@ pub(crate) struct Method {
 pub(crate) struct Context {
     member: Arc<Member>,
     outlook: watch_channel::Receiver<Outlook>,
+    /// False once the server is about to stop.
+    serving: watch_channel::Receiver<bool>,
 }
 
 /// A method that takes one message and gives one, by forwarding to the node's method.
@@ -80,13 +87,16 @@ macro_rules! method {
 }
 use {method, unary};
 
-const SERVICES: [&[Method]; 6] = [
+const SERVICES: [&[Method]; 9] = [
     &kv::METHODS,
     &watch::METHODS,
     &lease::METHODS,
     &cluster::METHODS,
     &maintenance::METHODS,
     &auth::METHODS,
+    &lock::METHODS,
+    &election::METHODS,
+    &health::METHODS,
 ];
 
 /// What a learner answers (ETCD.md W-07); of ranges only the serializable ones.
@@ -101,14 +111,21 @@ pub(crate) struct Router {
     member: Arc<Member>,
     by_path: HashMap<&'static str, (&'static Method, Arc<Counters>)>,
     outlook: watch_channel::Receiver<Outlook>,
+    serving: watch_channel::Receiver<bool>,
+    client_versions: ClientVersions,
 }
 
 impl Router {
-    /// `outlook` is kept by [`keep_looking`].
-    pub(crate) fn new(member: Arc<Member>, outlook: watch_channel::Receiver<Outlook>) -> Router {
+    /// `outlook` is kept by [`keep_looking`]; `serving` becomes false when the server stops.
+    pub(crate) fn new(
+        member: Arc<Member>,
+        outlook: watch_channel::Receiver<Outlook>,
+        serving: watch_channel::Receiver<bool>,
+    ) -> Router {
         let methods = SERVICES.into_iter().flatten();
         let by_path = methods.map(|method| (method.path, (method, Arc::default()))).collect();
-        Router { member, by_path, outlook }
+        let client_versions = ClientVersions::default();
+        Router { member, by_path, outlook, serving, client_versions }
     }
 
     /// The work of a call, or why there is none.
@@ -127,12 +144,27 @@ impl Router {
         if outlook.is_learner && !LEARNERS_SERVE.contains(&method.path) {
             return Err((call, Error::NotSupportedForLearner.into()));
         }
-        // Streams are accepted all the same, and end when the leader stays away.
-        if method.kind == "unary" && requires_leader(&call) && !outlook.has_leader {
+        match call.metadata_bytes("client-api-version").map(std::str::from_utf8).transpose() {
+            Ok(version) => self.client_versions.count(version, method.kind == "unary"),
+            Err(_) => return Err((call, Error::InvalidClientAPIVersion.into())),
+        }
+        // A stream that has begun ends later, when the leader stays away. The last look is asked
+        // first; a leader that was found since then is one too.
+        let has_leader = || outlook.has_leader || self.member.info().leader != 0;
+        if requires_leader(&call) && !has_leader() {
             return Err((call, Error::NoLeader.into()));
         }
-        let context = Context { member: self.member.clone(), outlook: self.outlook.clone() };
+        let context = Context {
+            member: self.member.clone(),
+            outlook: self.outlook.clone(),
+            serving: self.serving.clone(),
+        };
         Ok((method.run)(context, call))
+    }
+
+    /// Requests by the API version that clients say they speak: (kind, version, count).
+    pub(crate) fn client_requests(&self) -> Vec<(&'static str, String, u64)> {
+        self.client_versions.list()
     }
 
     /// Every method with its counters, in the order of the tables.

@@ -107,6 +107,7 @@ impl Topic {
             | Change::MemberUpdate { .. }
             | Change::MemberPublish { .. }
             | Change::Auth
+            | Change::ClusterVersionSet { .. }
             | Change::Other => Topic::Log,
             Change::MemberRemove { .. } | Change::MemberPromote { .. } => Topic::Election,
             Change::Put { .. }
@@ -115,7 +116,8 @@ impl Topic {
             | Change::Compaction { .. }
             | Change::LeaseGrant { .. }
             | Change::LeaseRevoke { .. }
-            | Change::Alarm => Topic::Client,
+            | Change::Alarm
+            | Change::Downgrade { .. } => Topic::Client,
         }
     }
 }

@@ -10,7 +10,7 @@ pub struct Command {
     pub asker: ::core::option::Option<Asker>,
     #[prost(
         oneof = "command::Request",
-        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 20"
+        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 20, 1300, 1302"
     )]
     pub request: ::core::option::Option<command::Request>,
 }
@@ -46,6 +46,11 @@ pub mod command {
         MemberPublish(super::MemberPublish),
         #[prost(message, tag = "20")]
         Auth(super::AuthCommand),
+        /// Numbered as in etcd's own entries.
+        #[prost(message, tag = "1300")]
+        ClusterVersionSet(super::ClusterVersionSet),
+        #[prost(message, tag = "1302")]
+        DowngradeInfoSet(super::super::etcdserverpb::DowngradeInfo),
     }
 }
 /// On whose behalf something is done, as the member that the client spoke to found out.
@@ -125,6 +130,12 @@ pub struct MemberPublish {
     pub name: ::prost::alloc::string::String,
     #[prost(string, repeated, tag = "3")]
     pub client_urls: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// The version that all members can speak, as the leader found it: "3.7.0".
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ClusterVersionSet {
+    #[prost(string, tag = "1")]
+    pub version: ::prost::alloc::string::String,
 }
 /// The stored form of a lease; its keys are found by the lease field of the stored key-values.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
