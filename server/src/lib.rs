@@ -13,6 +13,7 @@ pub mod server;
 mod front;
 mod http;
 mod rpc;
+mod secrets;
 
 mod platform;
 

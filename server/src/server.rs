@@ -34,6 +34,7 @@ use crate::front::{self, Front, Handler, Settings};
 use crate::http;
 use crate::platform::{Identity, Native, NativeDisk, PeerListener, TcpTransport};
 use crate::rpc::{self, Member, Outlook, Router};
+use crate::secrets::Secrets;
 
 /// How long handing over leadership and the last flush may take.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(7);
@@ -49,6 +50,8 @@ pub enum ServeError {
     DataDir { path: PathBuf, cause: io::Error },
     #[error("cannot listen on {url}: {cause}")]
     Listen { url: String, cause: io::Error },
+    #[error("{0}")]
+    Secrets(String),
     #[error("cannot start a thread: {0}")]
     Thread(#[from] io::Error),
     #[error(transparent)]
@@ -70,6 +73,7 @@ pub struct Server {
 impl Server {
     /// Starts what `config` describes and returns when clients are served.
     pub async fn start(config: Config) -> Result<Server, ServeError> {
+        let secrets = Secrets::new(&config.auth).map_err(ServeError::Secrets)?;
         let disk = NativeDisk::open(&config.data_dir, config.fsync)
             .map_err(|cause| ServeError::DataDir { path: config.data_dir.clone(), cause })?;
         let client_settings = Settings {
@@ -84,7 +88,7 @@ impl Server {
 
         let threads = config.front_threads;
         let urls = config.listen_client_urls.clone();
-        let (node, member, outlook) = NodeThread::start(config, disk, peers).await?;
+        let (node, member, outlook) = NodeThread::start(config, disk, secrets, peers).await?;
         let (serving, is_serving) = watch::channel(true);
         let router = Router::new(member.clone(), outlook, is_serving);
         let services = Arc::new(Services { member: member.clone(), router });
@@ -143,6 +147,7 @@ impl NodeThread {
     async fn start(
         config: Config,
         disk: NativeDisk,
+        secrets: Secrets,
         peers: Vec<TcpListener>,
     ) -> Result<(NodeThread, Arc<Member>, watch::Receiver<Outlook>), ServeError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -151,7 +156,7 @@ impl NodeThread {
         let (result, started) = oneshot::channel();
         let run = {
             let stopping = stopping.clone();
-            move || run_node(&runtime, config, disk, peers, stopping, result)
+            move || run_node(&runtime, config, (disk, secrets), peers, stopping, result)
         };
         let thread = thread::Builder::new().name("node".to_owned()).spawn(run)?;
         let ended = || ServeError::Thread(io::Error::other("the node's thread ended"));
@@ -169,14 +174,14 @@ impl NodeThread {
 fn run_node(
     runtime: &Runtime,
     config: Config,
-    disk: NativeDisk,
+    (disk, secrets): (NativeDisk, Secrets),
     peers: Vec<TcpListener>,
     stopping: CancellationToken,
     result: oneshot::Sender<Result<Started, ServeError>>,
 ) {
     runtime.block_on(async {
         let transport = Arc::new(TcpTransport::new(Handle::current()));
-        let native = Native::new(Arc::new(disk), transport);
+        let native = Native::new(Arc::new(disk), transport, secrets);
         let election_timeout = config.node.election_timeout;
         let started = match Node::start(config.node, native).await {
             Ok(member) => serve_peers(&member, peers, &stopping).map(|()| {

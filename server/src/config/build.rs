@@ -5,12 +5,13 @@ use std::time::Duration;
 use coracle_core::node::{InitialClusterState, NodeConfig};
 use coracle_ctl::go;
 
+use super::auth;
 use super::cluster::{
     advertised_client_urls, advertised_peer_urls, discovery_config, initial_cluster,
 };
 use super::log::log_config;
 use super::settings::{
-    AuthConfig, Config, HttpConfig, KeepaliveConfig, SocketConfig, TlsConfig, TlsSide, Warning,
+    Config, HttpConfig, KeepaliveConfig, SocketConfig, TlsConfig, TlsSide, Warning,
 };
 use super::sources::Values;
 use super::urls::Url;
@@ -69,11 +70,7 @@ pub(super) fn build(mut values: Values) -> Result<Config, String> {
             enable_grpc_gateway: boolean(&values, "enable-grpc-gateway"),
             extensive_metrics: values.get("metrics") == "extensive",
         },
-        auth: AuthConfig {
-            token: text(&values, "auth-token"),
-            bcrypt_cost: number(&values, "bcrypt-cost"),
-            token_ttl: Duration::from_secs(number(&values, "auth-token-ttl")),
-        },
+        auth: auth::read(&mut values)?,
         discovery: discovery_config(&values)?,
         front_threads: front_threads(&values),
         fsync: !boolean(&values, "unsafe-no-fsync"),
@@ -126,6 +123,8 @@ fn node_config(values: &Values) -> Result<NodeConfig, String> {
         max_request_bytes: size("max-request-bytes")?,
         strict_reconfig_check: boolean(values, "strict-reconfig-check"),
         max_learners: size("max-learners")?,
+        auth_token_ttl: Duration::from_secs(number(values, "auth-token-ttl")),
+        client_cert_auth: boolean(values, "client-cert-auth"),
         watch_progress_notify_interval: duration(values, "watch-progress-notify-interval")
             .max(MIN_PROGRESS_INTERVAL),
         pre_vote: boolean(values, "pre-vote"),

@@ -4,6 +4,7 @@
 //! calls give them meaning, [`settings`] is the outcome. Everything here is a function of its
 //! arguments and the configuration file: nothing is bound, created or logged.
 
+mod auth;
 mod build;
 mod cluster;
 mod file;
@@ -18,6 +19,7 @@ mod table;
 mod tests;
 pub(crate) mod urls;
 
+pub use self::auth::{AuthConfig, JwtConfig, TokenConfig};
 pub use self::outline::outline;
 pub use self::settings::{Config, Warning};
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use coracle_core::node::NodeConfig;
 
+use super::auth::AuthConfig;
 use super::gates::FeatureGates;
 use super::urls::Url;
 
@@ -92,15 +93,6 @@ pub struct HttpConfig {
     pub enable_grpc_gateway: bool,
     /// `--metrics=extensive`
     pub extensive_metrics: bool,
-}
-
-/// Users and their tokens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AuthConfig {
-    /// `simple`, or `jwt,` and its options.
-    pub token: String,
-    pub bcrypt_cost: u64,
-    pub token_ttl: Duration,
 }
 
 /// Where to ask for the initial cluster, if `--initial-cluster` does not say it.

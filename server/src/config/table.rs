@@ -138,12 +138,11 @@ pub(super) const FLAGS: &[Flag] = &[
     security("cors", List, "*", "Origins that web pages may call from; '*': any."),
     security("host-whitelist", List, "*",
         "Host names that insecure HTTP requests may have; '*': any."),
-    flag(Auth, "auth-token", Text, "simple", Refused(NOT_YET))
-        .help("Kind of tokens: 'simple', or 'jwt' with its options."),
-    flag(Auth, "bcrypt-cost", Number, "10", Refused(NOT_YET))
-        .help("Cost of hashing passwords, 4 to 31."),
-    flag(Auth, "auth-token-ttl", Number, "300", Refused(NOT_YET))
-        .help("Life of a simple token after its last use, in seconds."),
+    acts(Auth, "auth-token", Text, "simple",
+        "Tokens: 'simple', or 'jwt,sign-method=M[,pub-key=F][,priv-key=F][,ttl=5m]'."),
+    acts(Auth, "bcrypt-cost", Number, "10", "Cost of hashing passwords, 4 to 31."),
+    acts(Auth, "auth-token-ttl", Number, "300",
+        "Life of a simple token after its last use, in seconds."),
     acts(Monitoring, "listen-metrics-urls", Urls, "",
         "URLs to listen on for '/metrics' and '/health' too."),
     flag(Monitoring, "metrics", OneOf(&["basic", "extensive"]), "basic", Refused(NOT_YET))

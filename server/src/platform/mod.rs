@@ -7,23 +7,29 @@ mod worker;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use coracle_core::platform::{Disk, Platform, Transport, Worker};
+use coracle_core::platform::{Disk, Passwords, Platform, TokenSigner, Transport, Worker};
 use openraft_rt_tokio::TokioRuntime;
 
 pub(crate) use self::disk::NativeDisk;
 pub(crate) use self::transport::{Identity, PeerListener, TcpTransport};
 use self::worker::ThreadWorker;
+use crate::secrets::Secrets;
 
 /// What a native node is given.
 pub(crate) struct Native {
     disk: Arc<NativeDisk>,
     transport: Arc<TcpTransport>,
+    secrets: Secrets,
     started: Instant,
 }
 
 impl Native {
-    pub(crate) fn new(disk: Arc<NativeDisk>, transport: Arc<TcpTransport>) -> Native {
-        Native { disk, transport, started: Instant::now() }
+    pub(crate) fn new(
+        disk: Arc<NativeDisk>,
+        transport: Arc<TcpTransport>,
+        secrets: Secrets,
+    ) -> Native {
+        Native { disk, transport, secrets, started: Instant::now() }
     }
 
     /// Tells the transport who it speaks for, once the node knows its cluster and itself.
@@ -55,6 +61,14 @@ impl Platform for Native {
 
     fn random(&self) -> u64 {
         rand::random()
+    }
+
+    fn passwords(&self) -> Option<Arc<dyn Passwords>> {
+        Some(self.secrets.passwords.clone())
+    }
+
+    fn token_signer(&self) -> Option<Arc<dyn TokenSigner>> {
+        self.secrets.signer.clone()
     }
 
     fn worker(&self, name: &str) -> Arc<dyn Worker> {
