@@ -14,18 +14,21 @@
 
 use coracle_core::api::etcdserverpb::{
     AlarmRequest, AlarmResponse, CompactionRequest, CompactionResponse, DefragmentRequest,
-    DefragmentResponse, DeleteRangeRequest, DeleteRangeResponse, HashKvRequest, HashKvResponse,
-    LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse,
-    LeaseLeasesRequest, LeaseLeasesResponse, LeaseRevokeRequest, LeaseRevokeResponse,
-    LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, MemberAddRequest, MemberAddResponse,
-    MemberListRequest, MemberListResponse, MemberPromoteRequest, MemberPromoteResponse,
-    MemberRemoveRequest, MemberRemoveResponse, MemberUpdateRequest, MemberUpdateResponse,
-    MoveLeaderRequest, MoveLeaderResponse, PutRequest, PutResponse, RangeRequest, RangeResponse,
-    SnapshotRequest, SnapshotResponse, StatusRequest, StatusResponse, TxnRequest, TxnResponse,
-    WatchRequest, WatchResponse,
+    DefragmentResponse, DeleteRangeRequest, DeleteRangeResponse, DowngradeRequest,
+    DowngradeResponse, HashKvRequest, HashKvResponse, LeaseGrantRequest, LeaseGrantResponse,
+    LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseLeasesRequest, LeaseLeasesResponse,
+    LeaseRevokeRequest, LeaseRevokeResponse, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
+    MemberAddRequest, MemberAddResponse, MemberListRequest, MemberListResponse,
+    MemberPromoteRequest, MemberPromoteResponse, MemberRemoveRequest, MemberRemoveResponse,
+    MemberUpdateRequest, MemberUpdateResponse, MoveLeaderRequest, MoveLeaderResponse, PutRequest,
+    PutResponse, RangeRequest, RangeResponse, RangeStreamResponse, SnapshotRequest,
+    SnapshotResponse, StatusRequest, StatusResponse, TxnRequest, TxnResponse, WatchRequest,
+    WatchResponse,
 };
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::LocalBoxStream;
+
+use crate::commands::UNIMPLEMENTED;
 
 /// A failed RPC: the gRPC status of the reply, or of the attempt to get one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -93,6 +96,22 @@ pub trait Client {
     fn hash_kv(&self, request: HashKvRequest) -> Reply<'_, HashKvResponse>;
     fn move_leader(&self, request: MoveLeaderRequest) -> Reply<'_, MoveLeaderResponse>;
 
+    /// A host without this call, such as the page's, answers as a member that lacks it.
+    fn downgrade(&self, request: DowngradeRequest) -> Reply<'_, DowngradeResponse> {
+        let _ = request;
+        Box::pin(std::future::ready(Err(unimplemented("Downgrade"))))
+    }
+
+    /// A range in pieces (RS-01). A host without this call answers as a member that lacks it.
+    fn range_stream(&self, request: RangeRequest) -> Replies<RangeStreamResponse> {
+        let _ = request;
+        Box::pin(futures_util::stream::once(std::future::ready(Err(unimplemented("RangeStream")))))
+    }
+
     /// The backend's snapshot, blob by blob (MNT-07).
     fn snapshot(&self, request: SnapshotRequest) -> Replies<SnapshotResponse>;
+}
+
+fn unimplemented(method: &str) -> RpcError {
+    RpcError { code: UNIMPLEMENTED, message: format!("unknown method {method}") }
 }

@@ -93,7 +93,8 @@ pub trait Environment {
     ) -> LocalBoxFuture<'_, Result<Box<dyn Client>, RpcError>>;
 
     /// Runs a program with these variables added to its environment, with the standard streams of
-    /// this one; returns its exit code. A host without programs cannot.
+    /// this one; returns its exit code, or the negative number of the signal that ended it. A host
+    /// without programs cannot.
     fn execute(
         &self,
         command: &[String],
@@ -101,6 +102,23 @@ pub trait Environment {
     ) -> LocalBoxFuture<'_, Result<i32, String>> {
         let _ = (command, variables);
         Box::pin(std::future::ready(Err("programs cannot be run here".into())))
+    }
+
+    /// The text at `path` of the connection's first endpoint, by HTTP. A host without a network of
+    /// its own cannot.
+    fn fetch(
+        &self,
+        connection: Connection,
+        path: &'static str,
+    ) -> LocalBoxFuture<'_, Result<String, String>> {
+        let _ = (connection, path);
+        Box::pin(std::future::ready(Err("nothing can be fetched by HTTP here".into())))
+    }
+
+    /// Ends when the system wants the program to end (`SIGTERM`). Watched only by commands that
+    /// have something to put in order then.
+    fn terminated(&self) -> LocalBoxFuture<'static, ()> {
+        Box::pin(std::future::pending())
     }
 
     /// Ends when the user interrupts the command (Ctrl-C). Pending forever otherwise.

@@ -55,6 +55,11 @@ pub(crate) fn help(path: &[&Command]) -> String {
     text
 }
 
+/// The flags that every command has, with what they mean.
+pub(crate) fn global_options() -> String {
+    options_text(GLOBAL.iter().map(flag_row).collect())
+}
+
 /// The commands below `command`: all of them with their paths for the root, else the next level.
 fn list_commands(
     command: &Command,

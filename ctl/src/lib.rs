@@ -32,7 +32,8 @@ mod format;
 mod help;
 mod outline;
 
-use futures_util::FutureExt;
+use std::cell::Cell;
+
 use futures_util::future::{Either, select};
 
 use args::{Command, FlagError, GLOBAL, Parsed, descend, first_argument};
@@ -43,19 +44,12 @@ pub use outline::{FlagOutline, Outline, outline};
 /// Exit code of a command that the user interrupted: that of a program ended by `SIGINT`.
 const INTERRUPTED: i32 = 130;
 
-/// Runs one command line and returns its exit code. `arguments` has no program name in front.
+/// Runs one command line and returns its exit code. `arguments` has no program name in front; they
+/// are bytes, as keys and values are.
 ///
 /// Everything there is to say has been written to `environment` when it returns.
-pub async fn run(arguments: Vec<String>, environment: &dyn Environment) -> i32 {
-    let command = run_command(arguments, environment).boxed_local();
-    match select(command, environment.interrupted()).await {
-        Either::Left((code, _)) => code,
-        Either::Right(_) => INTERRUPTED,
-    }
-}
-
-async fn run_command(arguments: Vec<String>, environment: &dyn Environment) -> i32 {
-    let mut words: Vec<Vec<u8>> = arguments.into_iter().map(String::into_bytes).collect();
+pub async fn run(arguments: Vec<Vec<u8>>, environment: &dyn Environment) -> i32 {
+    let mut words = arguments;
     let path = descend(&ROOT, &mut words);
     let command = path.last().copied().unwrap_or(&ROOT);
     if path.len() == 1
@@ -85,7 +79,7 @@ async fn run_command(arguments: Vec<String>, environment: &dyn Environment) -> i
         }
         return 0;
     };
-    execute(run, Context { environment, parsed }).await
+    execute(run, Context { environment, parsed, handles_interrupts: Cell::new(false) }).await
 }
 
 async fn execute(run: Run, context: Context<'_>) -> i32 {
@@ -95,13 +89,19 @@ async fn execute(run: Run, context: Context<'_>) -> i32 {
             context.complain(&format!("{variable}={value}"));
         }
     }
-    match run(&context).await {
+    // The page's prompt and the shell's: an interrupt ends what does not say otherwise.
+    let outcome = match select(run(&context), context.environment.interrupted()).await {
+        Either::Left((outcome, _)) => outcome,
+        Either::Right(((), rest)) if context.handles_interrupts.get() => rest.await,
+        Either::Right(_) => return INTERRUPTED,
+    };
+    match outcome {
         Ok(()) => 0,
         Err(Failure { exit, message }) => {
             if let Some(message) = message {
                 context.complain(&format!("Error: {message}"));
             }
-            exit as i32
+            exit.code()
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The `coracle` command: `serve`, `ctl`, or either by the name `etcd` or `etcdctl`.
 
 use std::env;
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
@@ -13,18 +14,21 @@ use coracle_server::{ctl_client, logging, server::Server};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 fn main() -> ExitCode {
-    let mut arguments = env::args();
-    let program = arguments.next().unwrap_or_default();
-    let mut arguments: Vec<String> = arguments.collect();
+    let mut given = env::args_os();
+    let program = given.next().unwrap_or_default();
+    let mut given: Vec<OsString> = given.collect();
+    // Keys and values of `ctl` may be any bytes; flags of `serve` are text.
+    let text = |word: &OsString| word.to_string_lossy().into_owned();
+    let arguments: Vec<String> = given.iter().map(text).collect();
     let name = Path::new(&program).file_name().and_then(|name| name.to_str()).unwrap_or_default();
     match name {
         "etcd" => return serve(&arguments),
-        "etcdctl" => return ctl_client::run(arguments),
+        "etcdctl" => return ctl_client::run(given),
         _ => {}
     }
     match arguments.first().map(String::as_str) {
         Some("serve") => serve(&arguments[1..]),
-        Some("ctl") => ctl_client::run(arguments.split_off(1)),
+        Some("ctl") => ctl_client::run(given.split_off(1)),
         // `coracle --version`, `coracle --help`, and flags without `serve`.
         Some(flag) if flag.starts_with('-') => serve(&arguments),
         None => serve(&["--help".to_owned()]),

@@ -1,10 +1,12 @@
 //! `get`.
 
-use coracle_core::api::etcdserverpb::RangeRequest;
 use coracle_core::api::etcdserverpb::range_request::{SortOrder, SortTarget};
+use coracle_core::api::etcdserverpb::{RangeRequest, RangeResponse};
+use futures_util::StreamExt;
 
-use super::{Context, Exit, Failure, range};
+use super::{Context, Exit, Failure, UNIMPLEMENTED, range};
 use crate::args::{Command, Flag, Kind, Parsed};
+use crate::client::{Client, RpcError};
 use crate::format::{Format, Output, Style};
 use crate::go::quote;
 
@@ -36,14 +38,18 @@ pub(super) static FLAGS: [Flag; 15] = [
     Flag::switch("print-value-only", "Only write values when using the \"simple\" output format"),
     Flag::new("rev", Kind::Int64, "0", "Specify the kv revision"),
     Flag::new("sort-by", Kind::Text, "", "Sort target; CREATE, KEY, MODIFY, VALUE, or VERSION"),
-    // Stands for RPC RangeStream of etcd 3.7, whose merged reply is the same.
-    Flag::switch("stream", "Accepted for compatibility: the reply is the same"),
+    Flag::switch("stream", "Read the range in pieces, however long it is"),
 ];
 
 async fn get(context: &Context<'_>) -> Result<(), Failure> {
     let request = request(&context.parsed)?;
     let client = context.client().await?;
-    let response = context.within_timeout(client.range(request)).await?;
+    let response = if context.parsed.is_on("stream") {
+        let stream = Box::pin(read_stream(&*client, request));
+        context.within_timeout(stream).await?
+    } else {
+        context.within_timeout(client.range(request)).await?
+    };
     let format = context.format()?;
     if context.parsed.is_on("count-only") && format != Format::Fields {
         return Err(Failure::arguments("--count-only is only for `--write-out=fields`"));
@@ -54,6 +60,29 @@ async fn get(context: &Context<'_>) -> Result<(), Failure> {
     }
     let style = Style { hex: context.parsed.is_on("hex"), value_only };
     context.show_in(&Output::Get(response), style)
+}
+
+/// The pieces of a streamed range, put together; a member that cannot stream answers at once.
+async fn read_stream(
+    client: &dyn Client,
+    request: RangeRequest,
+) -> Result<RangeResponse, RpcError> {
+    let mut pieces = client.range_stream(request.clone());
+    let mut whole = RangeResponse::default();
+    while let Some(piece) = pieces.next().await {
+        let piece = match piece {
+            // Also what a stream answers that has to be sorted or filtered: the caller is told.
+            Err(error) if error.code == UNIMPLEMENTED && error.message.starts_with("unknown") => {
+                return client.range(request).await;
+            }
+            piece => piece?.range_response.unwrap_or_default(),
+        };
+        whole.kvs.extend(piece.kvs);
+        whole.header = piece.header.or(whole.header);
+        whole.more |= piece.more;
+        whole.count += piece.count;
+    }
+    Ok(whole)
 }
 
 /// The request that the arguments mean.

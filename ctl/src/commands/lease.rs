@@ -131,7 +131,8 @@ async fn keep_alive(context: &Context<'_>) -> Result<(), Failure> {
         let response = response.map_err(bad_connection)?;
         return context.show(&Output::LeaseKeepAlive(response));
     }
-    renew(context, client.as_ref(), id).await?;
+    let show = |response| context.show(&Output::LeaseKeepAlive(response));
+    renew(context, client.as_ref(), id, show).await?;
     context.print(&format!("lease {id:016x} expired or revoked."));
     Ok(())
 }
@@ -149,8 +150,13 @@ async fn once(client: &dyn Client, id: i64) -> Result<LeaseKeepAliveResponse, Rp
 }
 
 /// Renews the lease at each third of its TTL until it is gone, or must be: no member could be
-/// reached for as long as it lives.
-async fn renew(context: &Context<'_>, client: &dyn Client, id: i64) -> Result<(), Failure> {
+/// reached for as long as it lives. Every reply is handed to `told`.
+pub(super) async fn renew(
+    context: &Context<'_>,
+    client: &dyn Client,
+    id: i64,
+    told: impl Fn(LeaseKeepAliveResponse) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     let environment = context.environment;
     let first = context.parsed.duration("dial-timeout") + Duration::from_secs(1);
     let mut deadline = environment.now() + first;
@@ -167,7 +173,7 @@ async fn renew(context: &Context<'_>, client: &dyn Client, id: i64) -> Result<()
             Ok(response) => {
                 let ttl = Duration::from_secs(response.ttl.unsigned_abs());
                 deadline = environment.now() + ttl;
-                context.show(&Output::LeaseKeepAlive(response))?;
+                told(response)?;
                 environment.sleep(ttl / 3).await;
             }
             Err(error) if matches!(error.code, UNAVAILABLE | INTERNAL) => {

@@ -5,15 +5,31 @@
 //! outside and kept: a mistake in the arguments is told even if no member can be reached.
 
 mod alarm;
+#[cfg(feature = "native")]
+mod check;
 mod compaction;
+#[cfg(feature = "native")]
+mod completion;
 mod defrag;
 mod del;
+#[cfg(feature = "native")]
+mod downgrade;
+#[cfg(feature = "native")]
+mod elect;
 mod endpoint;
 mod get;
 mod lease;
+#[cfg(feature = "native")]
+mod lock;
+#[cfg(feature = "native")]
+mod make_mirror;
 mod member;
 mod move_leader;
+#[cfg(feature = "native")]
+mod options;
 mod put;
+#[cfg(feature = "native")]
+mod session;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -21,7 +37,7 @@ mod txn;
 mod version;
 mod watch;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use futures_util::future::{Either, LocalBoxFuture, select};
@@ -44,9 +60,17 @@ pub(crate) static ROOT: Command = Command {
     flags: &[],
     subcommands: &[
         alarm::COMMAND,
+        #[cfg(feature = "native")]
+        check::COMMAND,
         compaction::COMMAND,
+        #[cfg(feature = "native")]
+        completion::COMMAND,
         defrag::COMMAND,
         del::COMMAND,
+        #[cfg(feature = "native")]
+        downgrade::COMMAND,
+        #[cfg(feature = "native")]
+        elect::COMMAND,
         endpoint::COMMAND,
         get::COMMAND,
         Command {
@@ -60,8 +84,14 @@ pub(crate) static ROOT: Command = Command {
             run: None,
         },
         lease::COMMAND,
+        #[cfg(feature = "native")]
+        lock::COMMAND,
+        #[cfg(feature = "native")]
+        make_mirror::COMMAND,
         member::COMMAND,
         move_leader::COMMAND,
+        #[cfg(feature = "native")]
+        options::COMMAND,
         put::COMMAND,
         snapshot::COMMAND,
         txn::COMMAND,
@@ -76,17 +106,34 @@ pub(crate) type Run = for<'a> fn(&'a Context<'a>) -> LocalBoxFuture<'a, Result<(
 
 /// The exit codes of etcdctl (CTL-02).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(i32)]
 pub(crate) enum Exit {
-    Error = 1,
-    BadConnection = 2,
+    Error,
+    BadConnection,
     /// What was read from standard input, or a transaction, made no sense.
-    InvalidInput = 3,
+    InvalidInput,
     /// An unknown value of a flag, an unknown or unsupported format.
-    BadFeature = 4,
+    BadFeature,
     /// Ended before its time by the server or by an error on the way.
-    Interrupted = 5,
-    BadArguments = 128,
+    Interrupted,
+    BadArguments,
+    /// That of the program which the command ran.
+    #[cfg(feature = "native")]
+    Program(i32),
+}
+
+impl Exit {
+    pub(crate) fn code(self) -> i32 {
+        match self {
+            Exit::Error => 1,
+            Exit::BadConnection => 2,
+            Exit::InvalidInput => 3,
+            Exit::BadFeature => 4,
+            Exit::Interrupted => 5,
+            Exit::BadArguments => 128,
+            #[cfg(feature = "native")]
+            Exit::Program(code) => code,
+        }
+    }
 }
 
 /// Why a command ends with an exit code other than 0.
@@ -120,6 +167,7 @@ impl From<RpcError> for Failure {
 
 /// gRPC status codes that the commands look at.
 pub(crate) const DEADLINE_EXCEEDED: u32 = 4;
+pub(crate) const UNIMPLEMENTED: u32 = 12;
 pub(crate) const INTERNAL: u32 = 13;
 pub(crate) const UNAVAILABLE: u32 = 14;
 
@@ -130,6 +178,8 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) struct Context<'a> {
     pub(crate) environment: &'a dyn Environment,
     pub(crate) parsed: Parsed,
+    /// Whether the command ends by itself when it is interrupted, with an exit code of its own.
+    pub(crate) handles_interrupts: Cell<bool>,
 }
 
 impl Context<'_> {
@@ -223,7 +273,7 @@ impl Context<'_> {
             max_request_bytes: bytes("max-request-bytes"),
             max_receive_bytes: bytes("max-recv-bytes"),
             tls,
-            credentials: self.credentials().await?,
+            credentials: self.credentials("user", "password").await?,
         })
     }
 
@@ -253,8 +303,13 @@ impl Context<'_> {
         })
     }
 
-    async fn credentials(&self) -> Result<Option<(String, String)>, Failure> {
-        let (user, password) = (self.parsed.text("user"), self.parsed.text("password"));
+    /// The user and password of these two flags; asks for the password if there is only a user.
+    async fn credentials(
+        &self,
+        user: &str,
+        password: &str,
+    ) -> Result<Option<(String, String)>, Failure> {
+        let (user, password) = (self.parsed.text(user), self.parsed.text(password));
         if user.is_empty() {
             return Ok(None);
         }

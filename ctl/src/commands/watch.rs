@@ -205,7 +205,7 @@ impl Watcher {
 }
 
 /// The watches of this run, over one stream.
-struct Watches<'a> {
+pub(super) struct Watches<'a> {
     context: &'a Context<'a>,
     client: &'a dyn Client,
     stream: Duplex<WatchRequest, WatchResponse>,
@@ -216,14 +216,20 @@ struct Watches<'a> {
 }
 
 impl<'a> Watches<'a> {
-    fn open(context: &'a Context<'a>, client: &'a dyn Client) -> Watches<'a> {
+    pub(super) fn open(context: &'a Context<'a>, client: &'a dyn Client) -> Watches<'a> {
         let stream = client.watch();
         let watchers = Vec::new();
         Watches { context, client, stream, is_broken: false, watchers, last_id: 0 }
     }
 
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.watchers.is_empty()
+    }
+
+    /// Adds a watch whose replies are not shown by [`Watches::take`] but looked at by the caller.
+    #[cfg(feature = "native")]
+    pub(super) fn follow(&mut self, request: WatchCreateRequest) {
+        self.add(Watcher { request, command: Vec::new(), is_created: false });
     }
 
     fn add(&mut self, mut watcher: Watcher) {
@@ -247,7 +253,7 @@ impl<'a> Watches<'a> {
 
     /// The next reply; an error is one that ends all watches. Does not end while the stream is
     /// only interrupted, or nothing is watched. Safe to drop and call again.
-    async fn next(&mut self) -> Result<WatchResponse, RpcError> {
+    pub(super) async fn next(&mut self) -> Result<WatchResponse, RpcError> {
         loop {
             if self.watchers.is_empty() {
                 std::future::pending::<()>().await;
@@ -290,22 +296,27 @@ impl<'a> Watches<'a> {
             }
         };
         let indexes = self.addressees(&reply);
-        for index in &indexes {
-            self.watchers[*index].is_created |= reply.created;
-            let request = &mut self.watchers[*index].request;
-            if let Some(revision) = next_revision(&reply, request.start_revision) {
-                request.start_revision = revision;
-            }
+        for index in indexes {
             if !reply.created || reply.canceled {
-                self.show(&reply, *index).await?;
+                self.show(&reply, index).await?;
             }
         }
-        if reply.canceled {
-            for index in indexes.into_iter().rev() {
+        self.settle(&reply);
+        Ok(())
+    }
+
+    /// Notes where the watches that `reply` is for go on, and drops what it cancels.
+    pub(super) fn settle(&mut self, reply: &WatchResponse) {
+        for index in self.addressees(reply).into_iter().rev() {
+            let watcher = &mut self.watchers[index];
+            watcher.is_created |= reply.created;
+            if let Some(revision) = next_revision(reply, watcher.request.start_revision) {
+                watcher.request.start_revision = revision;
+            }
+            if reply.canceled {
                 self.watchers.remove(index);
             }
         }
-        Ok(())
     }
 
     /// Those whom a reply is for. Without an id it is the answer to a progress request, for every

@@ -93,6 +93,12 @@ fn reply(o: &mut Object, output: &Output, style: Style) {
             o.nonempty("alarms", &response.alarms, |out, each| object(out, |o| alarm(o, each)));
         }
         Output::MoveLeader { response, .. } => o.header(&response.header),
+        Output::Downgrade(_, response) => {
+            o.header(&response.header);
+            if !response.version.is_empty() {
+                o.text("version", &response.version);
+            }
+        }
         // Lists, which `render` takes.
         Output::EndpointHealth(_) | Output::EndpointStatus(_) | Output::EndpointHashKv(_) => {}
     }

@@ -22,11 +22,13 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+use coracle_core::api::etcdserverpb::downgrade_request::DowngradeAction;
 use coracle_core::api::etcdserverpb::{
-    AlarmResponse, DeleteRangeResponse, HashKvResponse, LeaseGrantResponse, LeaseKeepAliveResponse,
-    LeaseLeasesResponse, LeaseRevokeResponse, LeaseTimeToLiveResponse, MemberAddResponse,
-    MemberListResponse, MemberPromoteResponse, MemberRemoveResponse, MemberUpdateResponse,
-    MoveLeaderResponse, PutResponse, RangeResponse, StatusResponse, TxnResponse, WatchResponse,
+    AlarmResponse, DeleteRangeResponse, DowngradeResponse, HashKvResponse, LeaseGrantResponse,
+    LeaseKeepAliveResponse, LeaseLeasesResponse, LeaseRevokeResponse, LeaseTimeToLiveResponse,
+    MemberAddResponse, MemberListResponse, MemberPromoteResponse, MemberRemoveResponse,
+    MemberUpdateResponse, MoveLeaderResponse, PutResponse, RangeResponse, StatusResponse,
+    TxnResponse, WatchResponse,
 };
 
 /// The value of `--write-out`.
@@ -105,6 +107,7 @@ pub(crate) enum Output {
     EndpointStatus(Vec<(String, StatusResponse)>),
     EndpointHashKv(Vec<(String, HashKvResponse)>),
     Alarm(AlarmResponse),
+    Downgrade(DowngradeAction, DowngradeResponse),
     MoveLeader {
         from: u64,
         to: u64,

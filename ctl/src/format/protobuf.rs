@@ -32,6 +32,7 @@ pub(super) fn render(output: &Output) -> Result<Vec<u8>, Unsupported> {
         Output::MemberPromote(_, response) => response.encode_to_vec(),
         Output::Alarm(response) => response.encode_to_vec(),
         Output::MoveLeader { response, .. } => response.encode_to_vec(),
+        Output::Downgrade(_, response) => response.encode_to_vec(),
         Output::LeaseRevoke(..)
         | Output::EndpointHealth(_)
         | Output::EndpointStatus(_)

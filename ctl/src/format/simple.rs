@@ -63,6 +63,11 @@ pub(super) fn render(output: &Output, style: Style) -> Rendered {
         Output::MoveLeader { from, to, .. } => {
             line!(out, "Leadership transferred from {from:x} to {to:x}");
         }
+        Output::Downgrade(action, response) => {
+            let done = action.as_str_name().to_lowercase();
+            let version = &response.version;
+            line!(out, "Downgrade {done} success, cluster version {version}");
+        }
         Output::EndpointHealth(list) => health(&mut rendered, list),
         Output::MemberList(_) | Output::EndpointStatus(_) | Output::EndpointHashKv(_) => {
             for row in table::rows(output).unwrap_or_default().1 {

@@ -228,6 +228,7 @@ impl Client for GrpcClient {
         defragment Writes MaintenanceClient DefragmentRequest DefragmentResponse;
         hash_kv Reads MaintenanceClient HashKvRequest HashKvResponse;
         move_leader Writes MaintenanceClient MoveLeaderRequest MoveLeaderResponse;
+        downgrade Writes MaintenanceClient DowngradeRequest DowngradeResponse;
     }
 
     fn watch(&self) -> Duplex<WatchRequest, WatchResponse> {
@@ -235,6 +236,12 @@ impl Client for GrpcClient {
         let mut client = service!(self.limits, WatchClient self.channels[0].clone());
         let request = self.request(queue);
         Duplex { requests, replies: replies(async move { client.watch(request).await }) }
+    }
+
+    fn range_stream(&self, request: RangeRequest) -> Replies<RangeStreamResponse> {
+        let mut client = service!(self.limits, KvClient self.channels[0].clone());
+        let request = self.request(request);
+        replies(async move { client.range_stream(request).await })
     }
 
     fn lease_keep_alive(&self) -> Duplex<LeaseKeepAliveRequest, LeaseKeepAliveResponse> {

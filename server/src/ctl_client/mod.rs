@@ -2,10 +2,14 @@
 //! and network.
 
 mod client;
+mod fetch;
+mod process;
 mod terminal;
 
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, Write};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::process::{ExitCode, exit};
@@ -19,7 +23,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::spawn_blocking;
 
 /// Runs one command line (without the program's name) and ends with its exit code.
-pub fn run(arguments: Vec<String>) -> ExitCode {
+pub fn run(arguments: Vec<OsString>) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -29,6 +33,7 @@ pub fn run(arguments: Vec<String>) -> ExitCode {
         }
     };
     let native = Native { started: Instant::now() };
+    let arguments = arguments.into_iter().map(OsString::into_vec).collect();
     let code = runtime.block_on(coracle_ctl::run(arguments, &native));
     // Not a return: a thread that waits for standard input would be waited for.
     exit(code)
@@ -108,15 +113,44 @@ impl Environment for Native {
         })
     }
 
-    fn interrupted(&self) -> LocalBoxFuture<'static, ()> {
+    fn execute(
+        &self,
+        command: &[String],
+        variables: &[(String, String)],
+    ) -> LocalBoxFuture<'_, Result<i32, String>> {
+        let (command, variables) = (command.to_vec(), variables.to_vec());
         Box::pin(async {
-            // Where signals cannot be watched they end the process, as by default.
-            let Ok(mut interrupt) = signal(SignalKind::interrupt()) else {
-                return std::future::pending().await;
-            };
-            interrupt.recv().await;
+            let ended = spawn_blocking(|| process::execute(command, variables)).await;
+            ended.map_err(|error| error.to_string())?
         })
     }
+
+    fn fetch(
+        &self,
+        connection: Connection,
+        path: &'static str,
+    ) -> LocalBoxFuture<'_, Result<String, String>> {
+        Box::pin(fetch::get(connection, path))
+    }
+
+    fn interrupted(&self) -> LocalBoxFuture<'static, ()> {
+        received(SignalKind::interrupt())
+    }
+
+    fn terminated(&self) -> LocalBoxFuture<'static, ()> {
+        received(SignalKind::terminate())
+    }
+}
+
+/// Ends with the next signal of this kind.
+fn received(kind: SignalKind) -> LocalBoxFuture<'static, ()> {
+    Box::pin(async move {
+        // Where signals cannot be watched they end the process, as by default.
+        let Ok(mut signals) = signal(kind) else {
+            return std::future::pending().await;
+        };
+        signals.recv().await;
+    })
 }
 
 /// A file that has its name only once it is complete.

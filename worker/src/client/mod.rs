@@ -95,6 +95,7 @@ impl ClientProcess {
         let (outbox, wire) = (self.outbox.clone(), self.wire.clone());
         let terminal = Terminal { id, outbox: outbox.clone(), keyboard, wire, nodes };
         let command = async move {
+            let words = words.into_iter().map(String::into_bytes).collect();
             let code = coracle_ctl::run(words, &terminal).await;
             outbox.borrow_mut().push(Report::Exit { id, code });
             Ended::Command { id }

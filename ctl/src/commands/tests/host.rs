@@ -94,7 +94,7 @@ pub(super) struct Ran {
 
 /// Runs a command line; its words are split at spaces, and `''` is an empty word.
 pub(super) fn run(line: &str, script: Script) -> Ran {
-    let words = line.split_whitespace().map(|word| word.replace("''", "")).collect();
+    let words = line.split_whitespace().map(|word| word.replace("''", "").into_bytes()).collect();
     let host = Host {
         script: Rc::new(script),
         clock: Clock::default(),
@@ -275,6 +275,7 @@ impl Client for Scripted {
         defragment DefragmentRequest DefragmentResponse;
         hash_kv HashKvRequest HashKvResponse;
         move_leader MoveLeaderRequest MoveLeaderResponse;
+        downgrade DowngradeRequest DowngradeResponse;
     }
 
     fn range(&self, request: RangeRequest) -> Reply<'_, RangeResponse> {
