@@ -34,7 +34,7 @@ impl<P: Platform> Node<P> {
     ) -> Result<pb::MemberAddResponse, Error> {
         check_peer_urls(&request.peer_ur_ls)?;
         let who = self.require_admin(by).await?;
-        self.check_add(&request)?;
+        self.check_started(&request)?;
         self.check_all_connected().await?;
         let added_at = self.platform.unix_millis() / 1000;
         let member = pb::Member {
@@ -44,24 +44,34 @@ impl<P: Platform> Node<P> {
             client_ur_ls: Vec::new(),
             is_learner: request.is_learner,
         };
+        self.check_new(&member)?;
         let command = CommandRequest::MemberAdd(MemberAdd { member: Some(member.clone()) });
         let members = self.propose_member_change(&who, command).await?;
         Ok(pb::MemberAddResponse { header: Some(self.header(0)), member: Some(member), members })
     }
 
-    /// The checks that etcd makes before it proposes: learners, URLs, and with
-    /// `--strict-reconfig-check` whether enough members are up to survive the change.
-    fn check_add(&self, request: &pb::MemberAddRequest) -> Result<(), Error> {
+    /// What etcd asks of a new member, in its order: a new identifier, free URLs, and not one
+    /// learner too many.
+    fn check_new(&self, member: &pb::Member) -> Result<(), Error> {
         let members = self.members.list();
-        let learners = members.iter().filter(|member| member.is_learner).count();
-        if request.is_learner && learners >= self.config.max_learners {
-            return Err(Error::TooManyLearners);
+        if members.iter().any(|other| other.id == member.id) {
+            return Err(Error::MemberExist);
         }
         let taken: BTreeSet<&String> =
             members.iter().flat_map(|member| &member.peer_ur_ls).collect();
-        if request.peer_ur_ls.iter().any(|url| taken.contains(url)) {
+        if member.peer_ur_ls.iter().any(|url| taken.contains(url)) {
             return Err(Error::PeerURLExist);
         }
+        let learners = members.iter().filter(|member| member.is_learner).count();
+        if member.is_learner && learners >= self.config.max_learners {
+            return Err(Error::TooManyLearners);
+        }
+        Ok(())
+    }
+
+    /// With `--strict-reconfig-check`, enough members have to be up to survive the change.
+    fn check_started(&self, request: &pb::MemberAddRequest) -> Result<(), Error> {
+        let members = self.members.list();
         if !self.config.strict_reconfig_check || request.is_learner {
             return Ok(());
         }
