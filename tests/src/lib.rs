@@ -9,6 +9,7 @@
 
 pub mod chaos;
 pub mod check;
+pub mod cli;
 pub mod cluster;
 pub mod codec;
 pub mod conformance;

@@ -30,7 +30,7 @@
 //! another member. What etcd and Coracle may print differently (terms, sizes, releases, times) is
 //! masked by the rules of [`masks`].
 
-mod masks;
+pub(crate) mod masks;
 mod page;
 mod processes;
 mod session;

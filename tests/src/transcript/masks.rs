@@ -37,7 +37,7 @@ const PATTERNS: [(&str, &str); 11] = [
 ];
 
 /// The names given in one session.
-pub(super) struct Masks {
+pub(crate) struct Masks {
     /// Texts that the harness knows, longest first: addresses, the temporary folder.
     known: Vec<(String, String)>,
     ids: Vec<u64>,
@@ -48,7 +48,7 @@ pub(super) struct Masks {
 
 impl Masks {
     /// Masks that replace each first text of `known` by its second.
-    pub(super) fn new(mut known: Vec<(String, String)>) -> anyhow::Result<Masks> {
+    pub(crate) fn new(mut known: Vec<(String, String)>) -> anyhow::Result<Masks> {
         known.sort_by_key(|(text, _)| std::cmp::Reverse(text.len()));
         let patterns = PATTERNS
             .iter()
@@ -61,7 +61,7 @@ impl Masks {
     }
 
     /// Masks the lines of one output.
-    pub(super) fn apply(&mut self, lines: &[String]) -> Vec<String> {
+    pub(crate) fn apply(&mut self, lines: &[String]) -> Vec<String> {
         let mut masked = Vec::new();
         let mut columns = Vec::new();
         for line in lines {
@@ -80,7 +80,7 @@ impl Masks {
     }
 
     /// Puts names where `text` has an address or the folder.
-    pub(super) fn mask_known(&self, text: &str) -> String {
+    pub(crate) fn mask_known(&self, text: &str) -> String {
         let mut text = text.to_string();
         for (actual, name) in &self.known {
             text = text.replace(actual, name);
@@ -89,7 +89,7 @@ impl Masks {
     }
 
     /// Puts actual texts and ids where `text` has their names.
-    pub(super) fn undo(&self, text: &str) -> String {
+    pub(crate) fn undo(&self, text: &str) -> String {
         let mut text = text.to_string();
         for (actual, name) in &self.known {
             text = text.replace(name, actual);

@@ -1,0 +1,288 @@
+//! The commands that live longer than a request: `lock`, `elect`, `make-mirror`, `watch` with a
+//! program; what a signal makes of them, and how they exit. `etcdctl` does the same, so both are
+//! tested.
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use coracle_tests::cluster::{Cluster, Kind};
+use coracle_tests::programs::{self, EtcdctlRelease};
+use rustix::process::{Pid, Signal, kill_process};
+
+const DEADLINE: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(20);
+
+#[derive(Clone, Copy, Debug)]
+enum Program {
+    Etcdctl,
+    Coracle,
+}
+
+const BOTH: [Program; 2] = [Program::Etcdctl, Program::Coracle];
+
+impl Program {
+    fn command(self, cluster: &Cluster) -> Result<Command> {
+        let mut command = match self {
+            Program::Etcdctl => Command::new(programs::etcdctl(EtcdctlRelease::V35)?),
+            Program::Coracle => {
+                let mut command = Command::new(programs::coracle()?);
+                command.arg("ctl");
+                command
+            }
+        };
+        for (variable, _) in std::env::vars_os() {
+            if variable.to_string_lossy().starts_with("ETCD") {
+                command.env_remove(variable);
+            }
+        }
+        command.env("ETCDCTL_API", "3").env("ETCDCTL_ENDPOINTS", cluster.client_address(0));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Ok(command)
+    }
+
+    /// Runs a command to its end.
+    fn run<S: AsRef<OsStr>>(self, cluster: &Cluster, arguments: &[S]) -> Result<Output> {
+        Ok(self.command(cluster)?.args(arguments).output()?)
+    }
+
+    fn start(self, cluster: &Cluster, arguments: &[&str]) -> Result<Running> {
+        let mut child = self.command(cluster)?.args(arguments).spawn()?;
+        let stdout = BufReader::new(child.stdout.take().context("its output is a pipe")?);
+        Ok(Running { child, stdout })
+    }
+}
+
+/// A command that runs; killed with the test.
+struct Running {
+    child: Child,
+    stdout: BufReader<std::process::ChildStdout>,
+}
+
+impl Running {
+    /// The next line that it prints.
+    fn line(&mut self) -> Result<String> {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line)?;
+        ensure!(line.ends_with('\n'), "it ended with {line:?}");
+        Ok(line.trim_end_matches('\n').to_owned())
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = Pid::from_raw(i32::try_from(self.child.id())?).context("a process has an id")?;
+        Ok(kill_process(pid, signal)?)
+    }
+
+    /// Its exit status and complaints, once it has ended.
+    fn end(&mut self) -> Result<(ExitStatus, String)> {
+        let mut complaints = String::new();
+        let stderr = self.child.stderr.as_mut().context("its errors are a pipe")?;
+        stderr.read_to_string(&mut complaints)?;
+        Ok((self.child.wait()?, complaints))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The keys below `prefix`, one a line.
+fn keys(cluster: &Cluster, prefix: &str) -> Result<Vec<String>> {
+    let listed = Program::Coracle.run(cluster, &["get", prefix, "--prefix", "--keys-only"])?;
+    let lines = text(&listed.stdout).lines().map(str::to_owned).collect::<Vec<_>>();
+    Ok(lines.into_iter().filter(|line| !line.is_empty()).collect())
+}
+
+fn wait_for_keys(cluster: &Cluster, prefix: &str, count: usize) -> Result<()> {
+    let deadline = Instant::now() + DEADLINE;
+    while keys(cluster, prefix)?.len() != count {
+        ensure!(Instant::now() < deadline, "there are not {count} keys below {prefix}");
+        thread::sleep(POLL);
+    }
+    Ok(())
+}
+
+fn with_both(test: impl Fn(Program, &Cluster) -> Result<()>) {
+    for program in BOTH {
+        let cluster = Cluster::start(Kind::Coracle, 1).expect("a cluster starts");
+        if let Err(error) = test(program, &cluster) {
+            panic!("{program:?}: {error:#}");
+        }
+    }
+}
+
+#[test]
+fn ctl_02_a_lock_is_held_until_a_signal() {
+    with_both(|program, cluster| {
+        for signal in [Signal::INT, Signal::TERM] {
+            let mut holder = program.start(cluster, &["lock", "l"])?;
+            let key = holder.line()?;
+            ensure!(key.starts_with("l/") && holder.line()?.is_empty(), "{key}");
+            let mut waiting = program.start(cluster, &["lock", "l"])?;
+            wait_for_keys(cluster, "l/", 2)?;
+            waiting.signal(signal)?;
+            let (status, complaint) = waiting.end()?;
+            ensure!(status.code() == Some(1), "{status}");
+            ensure!(complaint == "Error: context canceled\n", "{complaint}");
+            wait_for_keys(cluster, "l/", 1)?;
+            holder.signal(signal)?;
+            let (status, complaint) = holder.end()?;
+            ensure!(status.success() && complaint.is_empty(), "{status} {complaint}");
+            ensure!(keys(cluster, "l/")?.is_empty(), "the lock is still held");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn ctl_02_a_program_runs_under_a_lock_and_its_exit_code_is_the_command_s() {
+    with_both(|program, cluster| {
+        for (script, code, complaint) in [
+            ("true", 0, ""),
+            ("exit 7", 7, "Error: exit status 7\n"),
+            ("kill -9 $$", 255, "Error: signal: killed\n"),
+        ] {
+            let ended = program.run(cluster, &["lock", "l", "--", "sh", "-c", script])?;
+            ensure!(ended.status.code() == Some(code), "{script}: {}", ended.status);
+            ensure!(text(&ended.stderr) == complaint, "{script}: {}", text(&ended.stderr));
+            ensure!(keys(cluster, "l/")?.is_empty(), "{script}: the lock is still held");
+        }
+        let script = "echo $ETCD_LOCK_KEY $ETCD_LOCK_REV";
+        let ended = program.run(cluster, &["lock", "l", "--ttl=60", "--", "sh", "-c", script])?;
+        let printed = text(&ended.stdout);
+        let (key, revision) = printed.trim().split_once(' ').context("two words")?;
+        ensure!(key.starts_with("l/") && revision.parse::<i64>()? > 1, "{printed}");
+        let ended = program.run(cluster, &["lock", "l", "no-such-program"])?;
+        let missing = "Error: exec: \"no-such-program\": executable file not found in $PATH\n";
+        ensure!(text(&ended.stderr) == missing, "{}", text(&ended.stderr));
+        ensure!(ended.status.code() == Some(1));
+        Ok(())
+    });
+}
+
+#[test]
+fn cc_03_an_election_is_won_observed_and_handed_on() {
+    with_both(|program, cluster| {
+        let mut observer = program.start(cluster, &["elect", "-l", "e"])?;
+        let mut first = program.start(cluster, &["elect", "e", "one"])?;
+        let key = first.line()?;
+        ensure!(key.starts_with("e/") && first.line()? == "one", "{key}");
+        ensure!(observer.line()? == key && observer.line()? == "one");
+        let mut second = program.start(cluster, &["elect", "e", "two"])?;
+        let mut third = program.start(cluster, &["elect", "e", "three"])?;
+        wait_for_keys(cluster, "e/", 3)?;
+        third.signal(Signal::INT)?;
+        let (status, complaint) = third.end()?;
+        ensure!(status.code() == Some(1), "{status}");
+        ensure!(complaint == "Error: context canceled\n", "{complaint}");
+        first.signal(Signal::INT)?;
+        let (status, complaint) = first.end()?;
+        ensure!(status.success(), "{status} {complaint}");
+        ensure!(second.line()? != key && second.line()? == "two");
+        ensure!(observer.line()? != key && observer.line()? == "two");
+        observer.signal(Signal::TERM)?;
+        let (status, complaint) = observer.end()?;
+        ensure!(status.success(), "{status} {complaint}");
+        Ok(())
+    });
+}
+
+#[test]
+fn ctl_06_a_watch_runs_a_program_for_each_event() {
+    with_both(|program, cluster| {
+        let script = "echo $ETCD_WATCH_EVENT_TYPE $ETCD_WATCH_KEY $ETCD_WATCH_VALUE";
+        let words = ["watch", "w", "--rev=1", "--prefix", "--", "sh", "-c", script];
+        let mut watch = program.start(cluster, &words)?;
+        program.run(cluster, &["put", "w1", "a b"])?;
+        program.run(cluster, &["del", "w1"])?;
+        let mut lines = Vec::new();
+        while lines.len() < 2 {
+            let line = watch.line()?;
+            if line.starts_with('"') {
+                lines.push(line);
+            }
+        }
+        ensure!(lines == ["\"PUT\" \"w1\" \"a b\"", "\"DELETE\" \"w1\" \"\""], "{lines:?}");
+        Ok(())
+    });
+}
+
+#[test]
+fn ctl_10_a_mirror_has_the_keys_and_follows_their_changes() {
+    with_both(|program, cluster| {
+        let target = Cluster::start(Kind::Coracle, 1)?;
+        for n in 0..5 {
+            program.run(cluster, &["put", &format!("m/{n}"), &format!("v{n}")])?;
+        }
+        program.run(cluster, &["put", "other", "x"])?;
+        let destination = target.client_address(0);
+        let words = ["make-mirror", "--prefix=m/", "--dest-prefix=copy/", &destination];
+        let mirror = program.start(cluster, &words)?;
+        wait_for_keys(&target, "copy/", 5)?;
+        program.run(cluster, &["put", "m/9", "later"])?;
+        program.run(cluster, &["del", "m/0"])?;
+        program.run(cluster, &["del", "m/1"])?;
+        wait_for_keys(&target, "copy/", 4)?;
+        let copied = Program::Coracle.run(&target, &["get", "", "--prefix"])?;
+        let expected = "copy/2\nv2\ncopy/3\nv3\ncopy/4\nv4\ncopy/9\nlater\n";
+        ensure!(text(&copied.stdout) == expected, "{}", text(&copied.stdout));
+        drop(mirror);
+        Ok(())
+    });
+}
+
+#[test]
+fn mnt_09_a_downgrade_is_validated_enabled_and_called_off() {
+    let cluster = Cluster::start(Kind::Coracle, 1).expect("a cluster starts");
+    let run = |arguments: &[&str]| {
+        let words = [&["downgrade"], arguments].concat();
+        let ended = Program::Coracle.run(&cluster, &words).expect("it runs");
+        (ended.status.code().unwrap_or(-1), text(&ended.stdout) + &text(&ended.stderr))
+    };
+    let done = |what: &str| (0, format!("Downgrade {what} success, cluster version 3.7\n"));
+    let refused = |code, text: &str| (code, format!("Error: {text}\n"));
+    let deadline = Instant::now() + DEADLINE;
+    while run(&["validate", "3.6"]) != done("validate") {
+        assert!(Instant::now() < deadline, "the cluster does not find its version");
+        thread::sleep(POLL);
+    }
+    assert_eq!(run(&["validate"]), refused(128, "TARGET_VERSION not provided"));
+    assert_eq!(run(&["enable", "3.6", "3.5"]), refused(128, "too many arguments"));
+    let invalid = "etcdserver: invalid downgrade target version";
+    assert_eq!(run(&["validate", "3.5"]), refused(1, invalid));
+    assert_eq!(run(&["enable", "3.6"]), done("enable"));
+    let busy = "etcdserver: cluster has a downgrade job in progress";
+    assert_eq!(run(&["enable", "3.6"]), refused(1, busy));
+    assert_eq!(run(&["cancel"]), done("cancel"));
+    let (code, printed) = run(&["cancel", "-w", "json"]);
+    assert!(code == 0 && printed.ends_with(",\"version\":\"3.7\"}\n"), "{printed}");
+}
+
+#[test]
+fn ctl_11_completions_are_scripts_that_their_shell_takes() {
+    let cluster = Cluster::start(Kind::Coracle, 1).expect("a cluster starts");
+    for shell in ["bash", "zsh", "fish", "powershell"] {
+        let made = Program::Coracle.run(&cluster, &["completion", shell]).expect("it runs");
+        assert!(made.status.success() && made.stdout.len() > 1_000, "{shell}");
+        if shell == "bash" {
+            let ask =
+                "COMP_WORDS=(etcdctl member li); COMP_CWORD=2; _etcdctl; echo ${COMPREPLY[*]}";
+            let script = format!("{}\n{ask}", text(&made.stdout));
+            let completed = Command::new("bash").args(["-c", &script]).output().expect("bash");
+            assert_eq!(text(&completed.stdout), "list\n", "{}", text(&completed.stderr));
+        }
+    }
+    let refused = Program::Coracle.run(&cluster, &["completion", "tcsh"]).expect("it runs");
+    assert_eq!(refused.status.code(), Some(128));
+}
