@@ -46,6 +46,59 @@ async function firstLeader() {
   return quantiles(runs);
 }
 
+/// The processes of this browser, with what they were started as.
+async function processesOf(context) {
+  const processes = [];
+  for (const pid of (await readdir("/proc")).filter((name) => /^[0-9]+$/.test(name))) {
+    const read = (name) => readFile(`/proc/${pid}/${name}`, "utf8").catch(() => "");
+    const [status, command] = [await read("status"), await read("cmdline")];
+    const number = (name) => Number(new RegExp(`^${name}:\\s+(\\d+)`, "m").exec(status)?.[1]);
+    processes.push({ pid: Number(pid), parent: number("PPid"), rss: number("VmRSS"), command });
+  }
+  const ours = new Set(
+    processes.filter(({ command }) => command.includes(context.profile)).map(({ pid }) => pid),
+  );
+  for (let known = -1; known < ours.size; ) {
+    known = ours.size;
+    for (const { pid, parent } of processes) if (ours.has(parent)) ours.add(pid);
+  }
+  return processes.filter(({ pid }) => ours.has(pid));
+}
+
+/// The processor time of each thread of this browser so far, in microseconds.
+async function processorTimes(context) {
+  const threads = [];
+  for (const { pid, command } of await processesOf(context)) {
+    for (const tid of await readdir(`/proc/${pid}/task`).catch(() => [])) {
+      const stat = await readFile(`/proc/${pid}/task/${tid}/stat`, "utf8").catch(() => "");
+      const name = stat.slice(stat.indexOf("(") + 1, stat.lastIndexOf(")"));
+      // The 14th and 15th fields, in hundredths of a second.
+      const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+      const micros = (Number(fields[11]) + Number(fields[12])) * 10_000;
+      const isPage = command.includes("--type=renderer") && Number(tid) === pid;
+      threads.push({ tid: Number(tid), name: isPage ? "page" : name, micros: micros || 0 });
+    }
+  }
+  return threads;
+}
+
+/// What one put cost: the page's thread, the conductor's, the nodes', and all others.
+function costs(before, after, count) {
+  const former = new Map(before.map(({ tid, micros }) => [tid, micros]));
+  const spent = after.map((thread) => ({
+    ...thread,
+    micros: (thread.micros - (former.get(thread.tid) ?? 0)) / count,
+  }));
+  const sum = (threads) => Math.round(threads.reduce((total, { micros }) => total + micros, 0));
+  // The conductor's worker is made first.
+  const workers = spent.filter(({ name }) => name === "DedicatedWorker");
+  const [conductor, ...nodes] = workers.sort((one, other) => one.tid - other.tid);
+  const pages = spent.filter(({ name }) => name === "page");
+  const rest = spent.filter((thread) => ![...workers, ...pages].includes(thread));
+  const each = nodes.map((node) => sum([node])).filter((micros) => micros > 0).join(" + ");
+  return `${sum(pages)}, ${sum([conductor])}, ${each}, ${sum(rest)} µs`;
+}
+
 /// Committed puts per second: so many at once, as fast as it goes, nothing virtual in the way.
 async function puts(storage) {
   return fresh(async (context) => {
@@ -56,6 +109,7 @@ async function puts(storage) {
     await coracle.run(ELECTION_MS);
     await coracle.speed("full");
     const { id } = leader(await coracle.state());
+    const before = await processorTimes(context);
     const measured = await page.evaluate(async ([total, inFlight, value, node]) => {
       let next = 0;
       const caller = async () => {
@@ -69,7 +123,8 @@ async function puts(storage) {
       await Promise.all(Array.from({ length: inFlight }, caller));
       return (performance.now() - start) / 1000;
     }, [PUTS, IN_FLIGHT, VALUE, id]);
-    return { rate: PUTS / measured };
+    const cost = costs(before, await processorTimes(context), PUTS);
+    return { rate: PUTS / measured, cost };
   });
 }
 
@@ -98,23 +153,8 @@ async function frames(nodes) {
 
 /// The memory of all processes that draw pages and run workers in this browser, in bytes.
 async function rendererMemory(context) {
-  const processes = [];
-  for (const pid of (await readdir("/proc")).filter((name) => /^[0-9]+$/.test(name))) {
-    const read = (name) => readFile(`/proc/${pid}/${name}`, "utf8").catch(() => "");
-    const [status, command] = [await read("status"), await read("cmdline")];
-    const number = (name) => Number(new RegExp(`^${name}:\\s+(\\d+)`, "m").exec(status)?.[1]);
-    processes.push({ pid: Number(pid), parent: number("PPid"), rss: number("VmRSS"), command });
-  }
-  const ours = new Set(
-    processes.filter(({ command }) => command.includes(context.profile)).map(({ pid }) => pid),
-  );
-  for (let known = -1; known < ours.size; ) {
-    known = ours.size;
-    for (const { pid, parent } of processes) if (ours.has(parent)) ours.add(pid);
-  }
-  const renderers = processes.filter(
-    ({ pid, command }) => ours.has(pid) && command.includes("--type=renderer"),
-  );
+  const processes = await processesOf(context);
+  const renderers = processes.filter(({ command }) => command.includes("--type=renderer"));
   return renderers.reduce((sum, { rss }) => sum + (rss || 0) * 1024, 0);
 }
 
@@ -150,7 +190,9 @@ function report({ sizes, leaderMs, browserPuts, memoryPuts, frames, hour, loads 
     `| transfer, brotli | ${(total / 1000).toFixed(0)} kB |`,
     `| navigation to first leader on the page, cold cache, median / worst of 5 | ${ms(leaderMs)} |`,
     `| committed puts of 256 B, ${IN_FLIGHT} in flight, disks in OPFS | ${rate(browserPuts)} |`,
-    `| the same, disks in memory | ${rate(memoryPuts)} |`,
+    `| processor time of one: page, conductor, nodes, drawing and files | ${browserPuts.cost} |`,
+    `| the same puts, disks in memory | ${rate(memoryPuts)} |`,
+    `| processor time of one, likewise | ${memoryPuts.cost} |`,
     ...frames.map(([nodes, times]) =>
       `| time between frames, ${nodes} nodes at 1×, median / p95 | ${ms(times)} |`),
     `| ${MINUTES} virtual minutes of 3 nodes | ${hour.seconds.toFixed(0)} s |`,

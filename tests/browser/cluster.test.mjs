@@ -205,7 +205,8 @@ test("every action of act does what is written of it", async (t) => {
   const { term } = await state(one);
   await done({ elect: one });
   const elected = leader(await coracle.state());
-  assert.ok(Number(elected.term) > Number(term), "it stood; whether it won is the voters' business");
+  // It stood; whether it won is the voters' business.
+  assert.ok(Number(elected.term) > Number(term), JSON.stringify(elected));
   await done({ transfer: one });
   assert.equal(leader(await coracle.state()).id, one);
   await done({ transfer: other });

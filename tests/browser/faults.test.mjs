@@ -142,6 +142,8 @@ test("presets and sliders of the network", async (t) => {
   await eventually(page, "two leaders, in two terms", (state) =>
     state.nodes.some(newer) && of(state, first).role === "leader");
   assert.equal(await shown(page, "leader").count(), 2);
+  const caption = `Node ${first} still believes that it leads term ${term}`;
+  await id(page, "situation").getByText(caption).waitFor(PATIENCE);
   await id(page, "heal").click();
   await eventually(page, "one cluster again", (state) => healed(state) && leader(state));
 

@@ -2,8 +2,8 @@
 
 use coracle_core::trace::{Change, Event, Role};
 use coracle_worker::protocol::{
-    Action, CLIENT, Condition, Lab, Loss, Message, MessageKind, NetworkChange, NodeNumber, Record,
-    What,
+    Action, CLIENT, Condition, Lab, Loss, Message, MessageKind, NetworkChange, NodeNumber,
+    NodeView, Record, What,
 };
 
 /// Which member is which node.
@@ -360,6 +360,21 @@ fn groups_words(groups: &[Vec<NodeNumber>]) -> String {
     groups.iter().map(group).collect::<Vec<_>>().join(" | ")
 }
 
+/// What a leader of an older term believes, if there is one; else what the leader does.
+fn deposed(lab: &Lab, leader: &NodeView) -> String {
+    let older = |node: &&NodeView| {
+        let leads = node.role == Role::Leader && node.condition == Condition::Up;
+        leads && node.term < leader.term
+    };
+    match lab.nodes.iter().find(older) {
+        Some(node) => format!(
+            "Node {} still believes that it leads term {}, but cannot commit anything.",
+            node.id, node.term
+        ),
+        None => "Its heartbeats keep the others from standing for election.".into(),
+    }
+}
+
 /// What the cluster as a whole is at, in one or two sentences: the caption of the ring.
 pub(crate) fn situation(lab: &Lab) -> String {
     let up = |wanted: fn(Role) -> bool| {
@@ -388,8 +403,10 @@ pub(crate) fn situation(lab: &Lab) -> String {
         let followed = lab.nodes.iter().filter(|node| node.leader == Some(leader.id)).count();
         if followed >= majority {
             return format!(
-                "Node {} leads term {}. Its heartbeats keep the others from standing for election.",
-                leader.id, leader.term
+                "Node {} leads term {}. {}",
+                leader.id,
+                leader.term,
+                deposed(lab, leader)
             );
         }
         return format!(

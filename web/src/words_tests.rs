@@ -1,7 +1,5 @@
 //! Sentences of the feed.
 
-use coracle_worker::protocol::NodeView;
-
 use super::*;
 
 fn names() -> Names {
@@ -80,6 +78,12 @@ fn the_caption_knows_who_can_decide() {
     let elected =
         lab(vec![node(1, Role::Leader, Some(1)), follower(2, Some(1)), follower(3, Some(1))]);
     assert!(situation(&elected).starts_with("Node 1 leads term 2."));
+    let mut parted = elected.clone();
+    parted.nodes[2] = NodeView { term: 1, ..node(3, Role::Leader, Some(3)) };
+    assert!(
+        situation(&parted)
+            .ends_with("Node 3 still believes that it leads term 1, but cannot commit anything.")
+    );
     let lonely = lab(vec![node(1, Role::Leader, Some(1)), follower(2, None), follower(3, None)]);
     assert!(situation(&lonely).contains("a majority does not follow"));
     let mut minority = elected;
