@@ -12,19 +12,7 @@
 //! fails over as etcd's does: reads are repeated on `Unavailable`, writes only if the request never
 //! left.
 
-use coracle_core::api::etcdserverpb::{
-    AlarmRequest, AlarmResponse, CompactionRequest, CompactionResponse, DefragmentRequest,
-    DefragmentResponse, DeleteRangeRequest, DeleteRangeResponse, DowngradeRequest,
-    DowngradeResponse, HashKvRequest, HashKvResponse, LeaseGrantRequest, LeaseGrantResponse,
-    LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseLeasesRequest, LeaseLeasesResponse,
-    LeaseRevokeRequest, LeaseRevokeResponse, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
-    MemberAddRequest, MemberAddResponse, MemberListRequest, MemberListResponse,
-    MemberPromoteRequest, MemberPromoteResponse, MemberRemoveRequest, MemberRemoveResponse,
-    MemberUpdateRequest, MemberUpdateResponse, MoveLeaderRequest, MoveLeaderResponse, PutRequest,
-    PutResponse, RangeRequest, RangeResponse, RangeStreamResponse, SnapshotRequest,
-    SnapshotResponse, StatusRequest, StatusResponse, TxnRequest, TxnResponse, WatchRequest,
-    WatchResponse,
-};
+use coracle_core::api::etcdserverpb::*;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::LocalBoxStream;
 
@@ -108,10 +96,45 @@ pub trait Client {
         Box::pin(futures_util::stream::once(std::future::ready(Err(unimplemented("RangeStream")))))
     }
 
+    /// Users and roles, where the host knows any.
+    fn auth(&self) -> Option<&dyn AuthClient> {
+        None
+    }
+
     /// The backend's snapshot, blob by blob (MNT-07).
     fn snapshot(&self, request: SnapshotRequest) -> Replies<SnapshotResponse>;
 }
 
 fn unimplemented(method: &str) -> RpcError {
     RpcError { code: UNIMPLEMENTED, message: format!("unknown method {method}") }
+}
+
+/// Declares the methods of a trait of unary RPCs.
+macro_rules! unary_methods {
+    ($($method:ident $request:ident $response:ident;)*) => {$(
+        fn $method(&self, request: $request) -> Reply<'_, $response>;
+    )*};
+}
+
+/// The Auth service. `Authenticate` is not in it: a client logs in when it connects.
+#[rustfmt::skip] // A table.
+pub trait AuthClient {
+    unary_methods! {
+        auth_enable AuthEnableRequest AuthEnableResponse;
+        auth_disable AuthDisableRequest AuthDisableResponse;
+        auth_status AuthStatusRequest AuthStatusResponse;
+        user_add AuthUserAddRequest AuthUserAddResponse;
+        user_get AuthUserGetRequest AuthUserGetResponse;
+        user_list AuthUserListRequest AuthUserListResponse;
+        user_delete AuthUserDeleteRequest AuthUserDeleteResponse;
+        user_change_password AuthUserChangePasswordRequest AuthUserChangePasswordResponse;
+        user_grant_role AuthUserGrantRoleRequest AuthUserGrantRoleResponse;
+        user_revoke_role AuthUserRevokeRoleRequest AuthUserRevokeRoleResponse;
+        role_add AuthRoleAddRequest AuthRoleAddResponse;
+        role_get AuthRoleGetRequest AuthRoleGetResponse;
+        role_list AuthRoleListRequest AuthRoleListResponse;
+        role_delete AuthRoleDeleteRequest AuthRoleDeleteResponse;
+        role_grant_permission AuthRoleGrantPermissionRequest AuthRoleGrantPermissionResponse;
+        role_revoke_permission AuthRoleRevokePermissionRequest AuthRoleRevokePermissionResponse;
+    }
 }

@@ -5,6 +5,7 @@
 //! outside and kept: a mistake in the arguments is told even if no member can be reached.
 
 mod alarm;
+mod auth;
 #[cfg(feature = "native")]
 mod check;
 mod compaction;
@@ -28,12 +29,14 @@ mod move_leader;
 #[cfg(feature = "native")]
 mod options;
 mod put;
+mod role;
 #[cfg(feature = "native")]
 mod session;
 mod snapshot;
 #[cfg(test)]
 mod tests;
 mod txn;
+mod user;
 mod version;
 mod watch;
 
@@ -43,7 +46,7 @@ use std::time::Duration;
 use futures_util::future::{Either, LocalBoxFuture, select};
 
 use crate::args::{Command, Parsed};
-use crate::client::{Client, Reply, RpcError};
+use crate::client::{AuthClient, Client, Reply, RpcError};
 use crate::environment::{Connection, Environment, Tls};
 use crate::format::{Format, Output, Style, render};
 use crate::go::{parse_i64, parse_u64};
@@ -62,6 +65,7 @@ pub(crate) static ROOT: Command = Command {
         alarm::COMMAND,
         #[cfg(feature = "native")]
         check::COMMAND,
+        auth::COMMAND,
         compaction::COMMAND,
         #[cfg(feature = "native")]
         completion::COMMAND,
@@ -93,8 +97,10 @@ pub(crate) static ROOT: Command = Command {
         #[cfg(feature = "native")]
         options::COMMAND,
         put::COMMAND,
+        role::COMMAND,
         snapshot::COMMAND,
         txn::COMMAND,
+        user::COMMAND,
         version::COMMAND,
         watch::COMMAND,
     ],
@@ -161,11 +167,22 @@ impl Failure {
 
 impl From<RpcError> for Failure {
     fn from(error: RpcError) -> Failure {
-        Failure::new(Exit::Error, error.message)
+        Failure::new(Exit::Error, told(error))
+    }
+}
+
+/// An error in the words of Go's client, which shows the code of those that it does not know.
+fn told(error: RpcError) -> String {
+    match error.code {
+        UNKNOWN if error.message.starts_with("auth: ") => {
+            format!("rpc error: code = Unknown desc = {}", error.message)
+        }
+        _ => error.message,
     }
 }
 
 /// gRPC status codes that the commands look at.
+const UNKNOWN: u32 = 2;
 pub(crate) const DEADLINE_EXCEEDED: u32 = 4;
 pub(crate) const UNIMPLEMENTED: u32 = 12;
 pub(crate) const INTERNAL: u32 = 13;
@@ -195,6 +212,23 @@ impl Context<'_> {
         }
     }
 
+    /// The only two arguments as text.
+    pub(crate) fn two_arguments(&self, complaint: &str) -> Result<[String; 2], Failure> {
+        match self.arguments() {
+            [one, other] => {
+                Ok([one, other].map(|argument| String::from_utf8_lossy(argument).into_owned()))
+            }
+            _ => Err(Failure::arguments(complaint)),
+        }
+    }
+
+    /// The Auth service of a client, where its host has one.
+    pub(crate) fn auth<'c>(&self, client: &'c dyn Client) -> Result<&'c dyn AuthClient, Failure> {
+        client
+            .auth()
+            .ok_or_else(|| Failure::new(Exit::Error, "users and roles are not available here"))
+    }
+
     pub(crate) fn no_arguments(&self, complaint: &str) -> Result<(), Failure> {
         match self.arguments() {
             [] => Ok(()),
@@ -218,7 +252,7 @@ impl Context<'_> {
     ) -> Result<Box<dyn Client>, Failure> {
         self.connect(connection).await.map_err(|error| match error.code {
             DEADLINE_EXCEEDED => error.into(),
-            _ => Failure::new(Exit::BadConnection, error.message),
+            _ => Failure::new(Exit::BadConnection, told(error)),
         })
     }
 
@@ -380,20 +414,25 @@ fn parse_member(text: &str) -> Result<u64, Failure> {
     })
 }
 
-/// The end of the range of all keys that start with `prefix`: the first key after them, or `\0`
-/// (no end) if there is none. The empty prefix is written as the range from `\0`.
+/// The range of all keys that start with `prefix`. The empty prefix is written as the range from
+/// `\0`.
 fn prefix_range(prefix: &[u8]) -> (Vec<u8>, Vec<u8>) {
     if prefix.is_empty() {
         return (vec![0], vec![0]);
     }
+    (prefix.to_vec(), prefix_end(prefix))
+}
+
+/// The first key after all that start with `prefix`, or `\0` (no end) if there is none.
+pub(crate) fn prefix_end(prefix: &[u8]) -> Vec<u8> {
     let mut end = prefix.to_vec();
     while let Some(last) = end.pop() {
         if last < 0xff {
             end.push(last + 1);
-            return (prefix.to_vec(), end);
+            return end;
         }
     }
-    (prefix.to_vec(), vec![0])
+    vec![0]
 }
 
 /// The range of all keys from `key` on.

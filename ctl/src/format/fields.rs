@@ -63,6 +63,21 @@ pub(super) fn render(output: &Output) -> Result<Vec<u8>, Unsupported> {
                 out.end_of_group();
             }
         }
+        Output::AuthChanged { header, .. } => out.header(header),
+        Output::RoleList(response) => {
+            out.header(&response.header);
+            let names: Vec<_> = response.roles.iter().map(|name| quote(name.as_bytes())).collect();
+            out.field("Roles", names.join(" "));
+        }
+        Output::RoleGet(_, response) => {
+            out.header(&response.header);
+            for permission in &response.perm {
+                // The two spaces are etcdctl's.
+                out.field("PermType", format!(" {}", permission.perm_type().as_str_name()));
+                out.field("Key", quote(&permission.key));
+                out.field("RangeEnd", quote(&permission.range_end));
+            }
+        }
         _ => out.lists(output)?,
     }
     Ok(out.0.into_bytes())

@@ -11,6 +11,7 @@ use std::io::Write;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use coracle_core::api::authpb::Permission;
 use coracle_core::api::etcdserverpb::{
     AlarmMember, DeleteRangeResponse, LeaseTimeToLiveResponse, Member, MemberListResponse,
     PutResponse, RangeResponse, ResponseHeader, StatusResponse, TxnResponse, WatchResponse,
@@ -99,9 +100,33 @@ fn reply(o: &mut Object, output: &Output, style: Style) {
                 o.text("version", &response.version);
             }
         }
+        Output::AuthChanged { header, .. } => o.header(header),
+        Output::AuthStatus(response) => {
+            o.header(&response.header);
+            o.flag("enabled", response.enabled);
+            o.nonzero("authRevision", response.auth_revision);
+        }
+        Output::UserGet(_, response) => names(o, &response.header, "roles", &response.roles),
+        Output::UserList(response) => names(o, &response.header, "users", &response.users),
+        Output::RoleList(response) => names(o, &response.header, "roles", &response.roles),
+        Output::RoleGet(_, response) => {
+            o.header(&response.header);
+            o.nonempty("perm", &response.perm, |out, each| object(out, |o| permission(o, each)));
+        }
         // Lists, which `render` takes.
         Output::EndpointHealth(_) | Output::EndpointStatus(_) | Output::EndpointHashKv(_) => {}
     }
+}
+
+fn names(o: &mut Object, header: &Option<ResponseHeader>, name: &str, names: &[String]) {
+    o.header(header);
+    o.nonempty(name, names, |out, each| text(out, each));
+}
+
+fn permission(o: &mut Object, permission: &Permission) {
+    o.nonzero("permType", permission.perm_type);
+    o.bytes("key", &permission.key);
+    o.bytes("range_end", &permission.range_end);
 }
 
 fn header_fields(o: &mut Object, header: &ResponseHeader) {

@@ -14,6 +14,7 @@
 //! The looks are those of etcdctl 3.5. That holds for the columns of `endpoint status` too: 3.6 and
 //! later have more (storage version, quota, downgrade) and draw tables with Unicode boxes.
 
+mod auth;
 mod fields;
 mod json;
 mod protobuf;
@@ -24,11 +25,12 @@ mod tests;
 
 use coracle_core::api::etcdserverpb::downgrade_request::DowngradeAction;
 use coracle_core::api::etcdserverpb::{
-    AlarmResponse, DeleteRangeResponse, DowngradeResponse, HashKvResponse, LeaseGrantResponse,
-    LeaseKeepAliveResponse, LeaseLeasesResponse, LeaseRevokeResponse, LeaseTimeToLiveResponse,
-    MemberAddResponse, MemberListResponse, MemberPromoteResponse, MemberRemoveResponse,
-    MemberUpdateResponse, MoveLeaderResponse, PutResponse, RangeResponse, StatusResponse,
-    TxnResponse, WatchResponse,
+    AlarmResponse, AuthRoleGetResponse, AuthRoleListResponse, AuthStatusResponse,
+    AuthUserGetResponse, AuthUserListResponse, DeleteRangeResponse, DowngradeResponse,
+    HashKvResponse, LeaseGrantResponse, LeaseKeepAliveResponse, LeaseLeasesResponse,
+    LeaseRevokeResponse, LeaseTimeToLiveResponse, MemberAddResponse, MemberListResponse,
+    MemberPromoteResponse, MemberRemoveResponse, MemberUpdateResponse, MoveLeaderResponse,
+    PutResponse, RangeResponse, ResponseHeader, StatusResponse, TxnResponse, WatchResponse,
 };
 
 /// The value of `--write-out`.
@@ -108,6 +110,16 @@ pub(crate) enum Output {
     EndpointHashKv(Vec<(String, HashKvResponse)>),
     Alarm(AlarmResponse),
     Downgrade(DowngradeAction, DowngradeResponse),
+    /// A change of users or roles: what it was, and the header, which is all of the reply.
+    AuthChanged {
+        text: String,
+        header: Option<ResponseHeader>,
+    },
+    AuthStatus(AuthStatusResponse),
+    UserGet(String, AuthUserGetResponse),
+    UserList(AuthUserListResponse),
+    RoleGet(String, AuthRoleGetResponse),
+    RoleList(AuthRoleListResponse),
     MoveLeader {
         from: u64,
         to: u64,

@@ -4,7 +4,7 @@
 //! its client wraps those replies in structs that only embed the header. A program that decodes
 //! them expects just that, so it stays.
 
-use coracle_core::api::etcdserverpb::{ResponseHeader, WatchResponse};
+use coracle_core::api::etcdserverpb::{AuthEnableResponse, ResponseHeader, WatchResponse};
 use prost::Message;
 
 use super::{Output, Unsupported};
@@ -33,6 +33,15 @@ pub(super) fn render(output: &Output) -> Result<Vec<u8>, Unsupported> {
         Output::Alarm(response) => response.encode_to_vec(),
         Output::MoveLeader { response, .. } => response.encode_to_vec(),
         Output::Downgrade(_, response) => response.encode_to_vec(),
+        // All replies that are a header are the same bytes.
+        Output::AuthChanged { header, .. } => {
+            AuthEnableResponse { header: *header }.encode_to_vec()
+        }
+        Output::AuthStatus(response) => response.encode_to_vec(),
+        Output::UserGet(_, response) => response.encode_to_vec(),
+        Output::UserList(response) => response.encode_to_vec(),
+        Output::RoleGet(_, response) => response.encode_to_vec(),
+        Output::RoleList(response) => response.encode_to_vec(),
         Output::LeaseRevoke(..)
         | Output::EndpointHealth(_)
         | Output::EndpointStatus(_)

@@ -8,7 +8,7 @@ use coracle_core::api::etcdserverpb::{
 };
 use coracle_core::api::mvccpb::{KeyValue, event::EventType};
 
-use super::{EndpointHealth, Output, Rendered, Style, table};
+use super::{EndpointHealth, Output, Rendered, Style, auth, table};
 
 /// Prints into a buffer, which cannot fail.
 macro_rules! line {
@@ -60,6 +60,12 @@ pub(super) fn render(output: &Output, style: Style) -> Rendered {
                 line!(out, "{}", alarm_text(alarm));
             }
         }
+        Output::AuthChanged { .. }
+        | Output::AuthStatus(_)
+        | Output::UserGet(..)
+        | Output::UserList(_)
+        | Output::RoleGet(..)
+        | Output::RoleList(_) => auth::simple(out, output),
         Output::MoveLeader { from, to, .. } => {
             line!(out, "Leadership transferred from {from:x} to {to:x}");
         }

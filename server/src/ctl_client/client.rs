@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use coracle_core::api::etcdserverpb::*;
 use coracle_core::error::Code;
-use coracle_ctl::client::{Client, Duplex, Replies, Reply, Requests, RpcError};
+use coracle_ctl::client::{self as ctl_client, Client, Duplex, Replies, Reply, Requests, RpcError};
 use coracle_ctl::environment::Connection;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::mpsc;
@@ -231,6 +231,10 @@ impl Client for GrpcClient {
         downgrade Writes MaintenanceClient DowngradeRequest DowngradeResponse;
     }
 
+    fn auth(&self) -> Option<&dyn ctl_client::AuthClient> {
+        Some(self)
+    }
+
     fn watch(&self) -> Duplex<WatchRequest, WatchResponse> {
         let (requests, queue) = requests();
         let mut client = service!(self.limits, WatchClient self.channels[0].clone());
@@ -255,6 +259,31 @@ impl Client for GrpcClient {
         let mut client = service!(self.limits, MaintenanceClient self.channels[0].clone());
         let request = self.request(request);
         replies(async move { client.snapshot(request).await })
+    }
+}
+
+#[rustfmt::skip] // A table.
+impl ctl_client::AuthClient for GrpcClient {
+    unary! {
+        auth_enable Writes AuthClient AuthEnableRequest AuthEnableResponse;
+        auth_disable Writes AuthClient AuthDisableRequest AuthDisableResponse;
+        auth_status Reads AuthClient AuthStatusRequest AuthStatusResponse;
+        user_add Writes AuthClient AuthUserAddRequest AuthUserAddResponse;
+        user_get Reads AuthClient AuthUserGetRequest AuthUserGetResponse;
+        user_list Reads AuthClient AuthUserListRequest AuthUserListResponse;
+        user_delete Writes AuthClient AuthUserDeleteRequest AuthUserDeleteResponse;
+        user_change_password Writes AuthClient
+            AuthUserChangePasswordRequest AuthUserChangePasswordResponse;
+        user_grant_role Writes AuthClient AuthUserGrantRoleRequest AuthUserGrantRoleResponse;
+        user_revoke_role Writes AuthClient AuthUserRevokeRoleRequest AuthUserRevokeRoleResponse;
+        role_add Writes AuthClient AuthRoleAddRequest AuthRoleAddResponse;
+        role_get Reads AuthClient AuthRoleGetRequest AuthRoleGetResponse;
+        role_list Reads AuthClient AuthRoleListRequest AuthRoleListResponse;
+        role_delete Writes AuthClient AuthRoleDeleteRequest AuthRoleDeleteResponse;
+        role_grant_permission Writes AuthClient
+            AuthRoleGrantPermissionRequest AuthRoleGrantPermissionResponse;
+        role_revoke_permission Writes AuthClient
+            AuthRoleRevokePermissionRequest AuthRoleRevokePermissionResponse;
     }
 }
 
