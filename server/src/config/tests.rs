@@ -25,7 +25,7 @@ fn config(arguments: &[&str], environment: &[(&str, &str)]) -> Config {
 /// What is said of a configuration, as text.
 fn texts(config: &Config) -> Vec<&str> {
     let text = |warning| match warning {
-        &Warning::Text(ref text) => Some(text.as_str()),
+        Warning::Text(text) => Some(text.as_str()),
         _ => None,
     };
     config.warnings.iter().filter_map(text).collect()
