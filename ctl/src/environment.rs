@@ -85,6 +85,13 @@ pub trait Environment {
     /// An error reads as Go's do: `open x.part: no such file or directory`.
     fn create_file(&self, path: &str) -> LocalBoxFuture<'_, Result<Box<dyn FileWriter>, String>>;
 
+    /// Fails if the files of `tls` cannot be used. Asked before anything is dialled; a host without
+    /// files has nothing to say.
+    fn check_tls(&self, tls: &Tls) -> Result<(), String> {
+        let _ = tls;
+        Ok(())
+    }
+
     /// A client of the cluster at `connection.endpoints`. Where none of them answers it fails with
     /// `Unavailable`, and is called again until the command's timeout; any other error is final.
     fn connect(

@@ -1,9 +1,9 @@
 //! The native host: gRPC and HTTP over TCP in front of one node, with files below it.
 //!
 //! The modules in the order of a call: [`config`] says what to listen on, [`server`] starts and
-//! stops everything, `front` takes calls off the sockets, `rpc` and `http` translate them for
-//! [`coracle_core::node::Node`], and `platform` is what the node stands on. [`ctl_client`] is the
-//! other end of the wire.
+//! stops everything, `front` takes calls off the sockets (`net`, `tls`), `rpc` and `http`
+//! translate them for [`coracle_core::node::Node`], and `platform` is what the node stands on.
+//! [`ctl_client`] is the other end of the wire.
 //!
 //! Invariants: only this crate knows tokio, h2 and tonic; what a request means is decided in core.
 
@@ -12,8 +12,10 @@ pub mod server;
 
 mod front;
 mod http;
+mod net;
 mod rpc;
 mod secrets;
+mod tls;
 
 mod platform;
 

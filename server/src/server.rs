@@ -7,12 +7,11 @@
 //! ```
 //!
 //! The order of a start: lock the data directory, bind every socket (so that a taken port is found
-//! before anything is written), start the node, then serve peers and metrics, then clients, when the
-//! cluster knows the member. A stop goes the other way round, but hands leadership over first, while
-//! clients are still served.
+//! before anything is written), start the node, then serve peers and metrics, then clients, when
+//! the cluster knows the member. A stop goes the other way round, but hands leadership over first,
+//! while clients are still served.
 
 use std::io;
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -30,11 +29,13 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::config::urls::Url;
 use crate::front::call::{Call, Status};
-use crate::front::{self, Front, Handler, Settings};
+use crate::front::{Front, Handler, Settings};
 use crate::http;
+use crate::net::{Listener, SocketOptions};
 use crate::platform::{Identity, Native, NativeDisk, PeerListener, TcpTransport};
 use crate::rpc::{self, Member, Outlook, Router};
 use crate::secrets::Secrets;
+use crate::tls::{Acceptor, Connector, Security};
 
 /// How long handing over leadership and the last flush may take.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(7);
@@ -52,6 +53,8 @@ pub enum ServeError {
     Listen { url: String, cause: io::Error },
     #[error("{0}")]
     Secrets(String),
+    #[error("cannot use the TLS configuration: {0}")]
+    Tls(String),
     #[error("cannot start a thread: {0}")]
     Thread(#[from] io::Error),
     #[error(transparent)]
@@ -59,7 +62,7 @@ pub enum ServeError {
 }
 
 /// A socket that is bound, and what holds for its connections.
-type Listener = (TcpListener, Settings);
+type Bound = (Listener, Settings);
 
 /// A member that serves its clients and peers.
 pub struct Server {
@@ -76,15 +79,24 @@ impl Server {
         let secrets = Secrets::new(&config.auth).map_err(ServeError::Secrets)?;
         let disk = NativeDisk::open(&config.data_dir, config.fsync)
             .map_err(|cause| ServeError::DataDir { path: config.data_dir.clone(), cause })?;
+        let security = Security::new(&config).map_err(ServeError::Tls)?;
+        let options = SocketOptions { reuse_port: config.socket.reuse_port };
         let client_settings = Settings {
+            tls: security.clients.clone(),
             grpc: true,
             max_message_bytes: config.node.max_request_bytes + GRPC_OVERHEAD_BYTES,
             max_concurrent_streams: config.max_concurrent_streams,
+            keepalive: config.keepalive,
         };
-        let metrics_settings = Settings { grpc: false, ..client_settings };
-        let clients = listen_all(&config.listen_client_urls, client_settings)?;
-        let metrics = listen_all(&config.listen_metrics_urls, metrics_settings)?;
-        let peers = config.listen_peer_urls.iter().map(listen).collect::<Result<Vec<_>, _>>()?;
+        let metrics_settings = Settings { grpc: false, ..client_settings.clone() };
+        let clients = listen_all(&config.listen_client_urls, &client_settings, options)?;
+        let metrics = listen_all(&config.listen_metrics_urls, &metrics_settings, options)?;
+        let mut peers = Vec::new();
+        for url in &config.listen_peer_urls {
+            let tls = security.peers.clone().filter(|_| url.secure);
+            peers.push((listen(url, options)?, tls));
+        }
+        let peers = Peers { listeners: peers, dial: security.to_peers };
 
         let threads = config.front_threads;
         let urls = config.listen_client_urls.clone();
@@ -125,13 +137,28 @@ impl Server {
     }
 }
 
-fn listen_all(urls: &[Url], settings: Settings) -> Result<Vec<Listener>, ServeError> {
-    urls.iter().map(|url| Ok((listen(url)?, settings))).collect()
+fn listen_all(
+    urls: &[Url],
+    settings: &Settings,
+    options: SocketOptions,
+) -> Result<Vec<Bound>, ServeError> {
+    urls.iter()
+        .map(|url| {
+            let tls = settings.tls.clone().filter(|_| url.secure);
+            Ok((listen(url, options)?, Settings { tls, ..settings.clone() }))
+        })
+        .collect()
 }
 
-fn listen(url: &Url) -> Result<TcpListener, ServeError> {
-    let bound = url.bind_address().and_then(front::listen);
+fn listen(url: &Url, options: SocketOptions) -> Result<Listener, ServeError> {
+    let bound = Listener::bind(&url.address, options);
     bound.map_err(|cause| ServeError::Listen { url: url.to_string(), cause })
+}
+
+/// What it takes to speak with peers.
+struct Peers {
+    listeners: Vec<(Listener, Option<Arc<Acceptor>>)>,
+    dial: Connector,
 }
 
 /// The thread with the node's runtime. Everything of the node and of its peers runs on it.
@@ -148,7 +175,7 @@ impl NodeThread {
         config: Config,
         disk: NativeDisk,
         secrets: Secrets,
-        peers: Vec<TcpListener>,
+        peers: Peers,
     ) -> Result<(NodeThread, Arc<Member>, watch::Receiver<Outlook>), ServeError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
@@ -175,16 +202,16 @@ fn run_node(
     runtime: &Runtime,
     config: Config,
     (disk, secrets): (NativeDisk, Secrets),
-    peers: Vec<TcpListener>,
+    peers: Peers,
     stopping: CancellationToken,
     result: oneshot::Sender<Result<Started, ServeError>>,
 ) {
     runtime.block_on(async {
-        let transport = Arc::new(TcpTransport::new(Handle::current()));
+        let transport = Arc::new(TcpTransport::new(Handle::current(), peers.dial));
         let native = Native::new(Arc::new(disk), transport, secrets);
         let election_timeout = config.node.election_timeout;
         let started = match Node::start(config.node, native).await {
-            Ok(member) => serve_peers(&member, peers, &stopping).map(|()| {
+            Ok(member) => serve_peers(&member, peers.listeners, &stopping).map(|()| {
                 let (seen, outlook) = watch::channel(Outlook::default());
                 tokio::spawn(rpc::keep_looking(member.clone(), election_timeout, seen));
                 (member, outlook)
@@ -201,7 +228,7 @@ fn run_node(
 /// From here on the member speaks under its name, and listens to its peers.
 fn serve_peers(
     member: &Arc<Member>,
-    listeners: Vec<TcpListener>,
+    listeners: Vec<(Listener, Option<Arc<Acceptor>>)>,
     stopping: &CancellationToken,
 ) -> Result<(), ServeError> {
     let info = member.info();
@@ -214,14 +241,14 @@ fn serve_peers(
         stopped.0.stopped().await;
         stopped.1.cancel();
     });
-    for listener in listeners {
-        let listener = tokio::net::TcpListener::from_std(listener)?;
+    for (listener, tls) in listeners {
+        let listener = listener.into_async()?;
         let member = member.clone();
         let handle = move |from, request| {
             let member = member.clone();
             async move { member.handle_peer(from, request).await }
         };
-        let peers = PeerListener { identity, handle, stopping: deaf.clone() };
+        let peers = PeerListener { identity, handle, tls, stopping: deaf.clone() };
         tokio::spawn(peers.serve(listener));
     }
     Ok(())

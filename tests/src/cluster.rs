@@ -54,7 +54,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    fn command(self) -> Result<Command> {
+    pub(crate) fn command(self) -> Result<Command> {
         Ok(match self {
             Kind::Etcd => Command::new(programs::etcd()?),
             Kind::Coracle => {
@@ -80,6 +80,8 @@ struct Member {
 /// A running cluster; see the module's description.
 pub struct Cluster {
     kind: Kind,
+    /// `http`, `https`, `unix` or `unixs`.
+    peer_scheme: &'static str,
     folder: TempDir,
     extra_flags: Vec<String>,
     members: Vec<Member>,
@@ -96,9 +98,19 @@ impl Cluster {
 
     /// As [`Cluster::start`], with flags that every member gets besides names and addresses.
     pub fn start_with(kind: Kind, size: usize, extra_flags: &[&str]) -> Result<Cluster> {
+        Cluster::start_with_peer_scheme(kind, size, "http", extra_flags)
+    }
+
+    /// The same with peer URLs of `peer_scheme`.
+    pub fn start_with_peer_scheme(
+        kind: Kind,
+        size: usize,
+        peer_scheme: &'static str,
+        extra_flags: &[&str],
+    ) -> Result<Cluster> {
         let mut failure = anyhow!("no attempt was made");
         for _ in 0..PORT_ATTEMPTS {
-            let mut cluster = Cluster::create(kind, size, extra_flags)?;
+            let mut cluster = Cluster::create(kind, size, peer_scheme, extra_flags)?;
             match cluster.start_all() {
                 Ok(()) => return Ok(cluster),
                 Err(error) if cluster.ports_were_taken() => {
@@ -112,14 +124,32 @@ impl Cluster {
         Err(failure.context("ports were taken at every attempt"))
     }
 
+    /// The same without waiting for anything: for members that will not find each other.
+    pub fn spawn_with_peer_scheme(
+        kind: Kind,
+        size: usize,
+        peer_scheme: &'static str,
+        extra_flags: &[&str],
+    ) -> Result<Cluster> {
+        let mut cluster = Cluster::create(kind, size, peer_scheme, extra_flags)?;
+        (0..size).try_for_each(|index| cluster.spawn(index))?;
+        Ok(cluster)
+    }
+
     fn ports_were_taken(&self) -> bool {
         self.logs().to_lowercase().contains("address already in use")
     }
 
-    fn create(kind: Kind, size: usize, extra_flags: &[&str]) -> Result<Cluster> {
+    fn create(
+        kind: Kind,
+        size: usize,
+        peer_scheme: &'static str,
+        extra_flags: &[&str],
+    ) -> Result<Cluster> {
         let folder = TempDir::with_prefix("coracle-cluster-").context("a temporary folder")?;
         let mut cluster = Cluster {
             kind,
+            peer_scheme,
             folder,
             extra_flags: extra_flags.iter().map(|flag| flag.to_string()).collect(),
             members: Vec::new(),
@@ -129,7 +159,7 @@ impl Cluster {
         let initial_cluster = names
             .iter()
             .zip(ports.chunks(2))
-            .map(|(name, ports)| format!("{name}=http://127.0.0.1:{}", ports[1]))
+            .map(|(name, ports)| format!("{name}={peer_scheme}://127.0.0.1:{}", ports[1]))
             .collect::<Vec<_>>()
             .join(",");
         for (name, ports) in names.into_iter().zip(ports.chunks(2)) {
@@ -200,7 +230,7 @@ impl Cluster {
         let log = OpenOptions::new().create(true).append(true).open(self.log_path(index))?;
         let data_dir = self.data_dir(index);
         let client_url = self.endpoint(index);
-        let peer_url = format!("http://{}", self.peer_address(index));
+        let peer_url = format!("{}://{}", self.peer_scheme, self.peer_address(index));
         let member = &mut self.members[index];
         let mut command = self.kind.command()?;
         // etcd reads flags from its environment too; a developer's must not leak in.
@@ -217,6 +247,8 @@ impl Cluster {
             .args(["--initial-cluster", &member.initial_cluster])
             .args(["--initial-cluster-state", member.initial_state])
             .args(&self.extra_flags)
+            // Where the sockets of `unix://127.0.0.1:port` are.
+            .current_dir(self.folder.path())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

@@ -18,4 +18,5 @@ pub mod laboratory;
 pub mod local_cluster;
 pub mod programs;
 pub mod raw;
+pub mod tls;
 pub mod transcript;

@@ -1,11 +1,13 @@
-//! Peer and client URLs: `scheme://host:port`, nothing behind the port.
+//! Peer and client URLs: `scheme://host:port`, nothing behind the port; or a unix socket's path.
 
 /// The parts of a URL that a member listens on or is reached at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerUrl {
-    /// `http` or `https`.
+    /// `http`, `https`, `unix` or `unixs`.
     pub scheme: String,
+    /// Of a unix socket the path.
     pub host: String,
+    /// 0 for a unix socket.
     pub port: u16,
 }
 
@@ -14,6 +16,9 @@ pub fn parse_peer_url(url: &str) -> Result<PeerUrl, String> {
     let Some((scheme, rest)) = url.split_once("://") else {
         return Err(format!("URL scheme must be http, https, unix, or unixs: {url}"));
     };
+    if matches!(scheme, "unix" | "unixs") && !rest.is_empty() {
+        return Ok(PeerUrl { scheme: scheme.to_owned(), host: rest.to_owned(), port: 0 });
+    }
     if !matches!(scheme, "http" | "https") {
         return Err(format!("URL scheme must be http, https, unix, or unixs: {url}"));
     }
@@ -40,10 +45,23 @@ mod tests {
 
     #[test]
     fn cl_01_urls_need_scheme_host_and_port_and_no_path() {
-        for good in ["http://127.0.0.1:2380", "https://[::1]:1", "http://a.example:2380/"] {
+        for good in [
+            "http://127.0.0.1:2380",
+            "https://[::1]:1",
+            "http://a.example:2380/",
+            "unix:///run/peer.sock",
+        ] {
             assert!(parse_peer_url(good).is_ok(), "{good}");
         }
-        let bad = ["", "127.0.0.1:2380", "ftp://a:1", "http://a", "http://a:x", "http://a:1/b"];
+        let bad = [
+            "",
+            "127.0.0.1:2380",
+            "ftp://a:1",
+            "http://a",
+            "http://a:x",
+            "http://a:1/b",
+            "unix://",
+        ];
         for bad in bad {
             assert!(parse_peer_url(bad).is_err(), "{bad}");
         }

@@ -298,6 +298,7 @@ impl Context<'_> {
             return Err(Failure::new(Exit::BadConnection, message));
         }
         let tls = self.tls()?;
+        self.environment.check_tls(&tls).map_err(Failure::arguments)?;
         let bytes = |name| usize::try_from(parsed.int64(name)).unwrap_or_default();
         Ok(Connection {
             endpoints,

@@ -56,15 +56,15 @@ pub(super) const FLAGS: &[Flag] = &[
         "Maximum size of a client request, in bytes."),
     acts(Member, "max-concurrent-streams", Unsigned32, "4294967295",
         "Maximum number of open streams of one connection."),
-    flag(Member, "grpc-keepalive-min-time", Time, "5s", Refused(NOT_YET))
+    flag(Member, "grpc-keepalive-min-time", Time, "5s", Acts)
         .help("Least time that a client must leave between two pings."),
-    flag(Member, "grpc-keepalive-interval", Time, "2h", Refused(NOT_YET))
+    flag(Member, "grpc-keepalive-interval", Time, "2h", Acts)
         .help("Time after which the server pings a silent client; 0: never."),
-    flag(Member, "grpc-keepalive-timeout", Time, "20s", Refused(NOT_YET))
+    flag(Member, "grpc-keepalive-timeout", Time, "20s", Acts)
         .help("Time after which a connection whose ping is not answered is closed; 0: never."),
-    flag(Member, "socket-reuse-port", Bool, "false", Refused(NOT_YET))
+    flag(Member, "socket-reuse-port", Bool, "false", Acts)
         .help("Set SO_REUSEPORT on the sockets listened on."),
-    flag(Member, "socket-reuse-address", Bool, "false", Refused(NOT_YET))
+    flag(Member, "socket-reuse-address", Bool, "false", Acts)
         .help("Set SO_REUSEADDR on the sockets listened on."),
     flag(Member, "enable-grpc-gateway", Bool, "true", Refused(NOT_YET))
         .help("Serve the JSON gateway."),
@@ -116,14 +116,16 @@ pub(super) const FLAGS: &[Flag] = &[
     security("client-crl-file", Text, "", "Revoked certificates of clients."),
     security("client-cert-allowed-cn", List, "", "Common names that clients may have."),
     security("client-cert-allowed-hostname", List, "", "Names in certificates of clients."),
-    security("trusted-ca-file", Text, "", "Authorities that may have signed clients' certificates."),
+    security("trusted-ca-file", Text, "",
+        "Authorities that may have signed clients' certificates."),
     security("auto-tls", Bool, "false", "Serve clients with a certificate of the server's own."),
     security("peer-cert-file", Text, "", "Certificate of the peer server."),
     security("peer-key-file", Text, "", "Key of that certificate."),
     security("peer-client-cert-file", Text, "", "Certificate to show to peers."),
     security("peer-client-key-file", Text, "", "Key of that certificate."),
     security("peer-client-cert-auth", Bool, "false", "Demand certificates of peers."),
-    security("peer-trusted-ca-file", Text, "", "Authorities that may have signed peers' certificates."),
+    security("peer-trusted-ca-file", Text, "",
+        "Authorities that may have signed peers' certificates."),
     security("peer-crl-file", Text, "", "Revoked certificates of peers."),
     security("peer-cert-allowed-cn", List, "", "Common names that peers may have."),
     security("peer-cert-allowed-hostname", List, "", "Names in certificates of peers."),
@@ -135,9 +137,10 @@ pub(super) const FLAGS: &[Flag] = &[
     security("cipher-suites", List, "", "TLS cipher suites, by their Go names (all if empty)."),
     security("tls-min-version", Text, "TLS1.2", "Oldest TLS: 'TLS1.2' or 'TLS1.3'."),
     security("tls-max-version", Text, "", "Newest TLS: 'TLS1.2' or 'TLS1.3' (any if empty)."),
-    security("cors", List, "*", "Origins that web pages may call from; '*': any."),
-    security("host-whitelist", List, "*",
-        "Host names that insecure HTTP requests may have; '*': any."),
+    flag(Security, "cors", List, "*", Refused(NOT_YET))
+        .help("Origins that web pages may call from; '*': any."),
+    flag(Security, "host-whitelist", List, "*", Refused(NOT_YET))
+        .help("Host names that insecure HTTP requests may have; '*': any."),
     acts(Auth, "auth-token", Text, "simple",
         "Tokens: 'simple', or 'jwt,sign-method=M[,pub-key=F][,priv-key=F][,ttl=5m]'."),
     acts(Auth, "bcrypt-cost", Number, "10", "Cost of hashing passwords, 4 to 31."),
@@ -295,7 +298,7 @@ const fn security(
     default: &'static str,
     help: &'static str,
 ) -> Flag {
-    flag(Security, name, kind, default, Refused(NOT_YET)).help(help)
+    acts(Security, name, kind, default, help)
 }
 
 /// A name that etcd had for a flag, or still has.

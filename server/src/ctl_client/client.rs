@@ -19,6 +19,7 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{ConnectError, Request, Response, Status, Streaming};
 
+use super::dial::Dialers;
 use crate::grpc::etcdserverpb::auth_client::AuthClient;
 use crate::grpc::etcdserverpb::cluster_client::ClusterClient;
 use crate::grpc::etcdserverpb::kv_client::KvClient;
@@ -65,9 +66,14 @@ impl GrpcClient {
     /// Dials the endpoints in order until one answers, and logs in if there are credentials.
     pub(super) async fn connect(connection: Connection) -> Result<GrpcClient, RpcError> {
         let mut failure = rpc_error(Code::Unavailable, "no endpoints available".to_owned());
+        let mut dialers = Dialers::new(&connection.tls)?;
+        let mut endpoint = |text: &str| {
+            let (endpoint, dialer) = dialers.endpoint(text)?;
+            Ok::<_, RpcError>((tuned(endpoint, &connection), dialer))
+        };
         for (index, text) in connection.endpoints.iter().enumerate() {
-            let endpoint = endpoint(text, &connection)?;
-            let first = match endpoint.connect().await {
+            let (first, dialer) = endpoint(text)?;
+            let first = match first.connect_with_connector(dialer).await {
                 Ok(channel) => channel,
                 Err(error) => {
                     let cause = error.source().map_or_else(|| error.to_string(), |e| e.to_string());
@@ -78,7 +84,8 @@ impl GrpcClient {
             };
             let mut channels = vec![first];
             for other in &connection.endpoints[index + 1..] {
-                channels.push(self::endpoint(other, &connection)?.connect_lazy());
+                let (other, dialer) = endpoint(other)?;
+                channels.push(other.connect_with_connector_lazy(dialer));
             }
             let or = |bytes, default| if bytes == 0 { default } else { bytes };
             let mut client = GrpcClient {
@@ -157,29 +164,16 @@ fn may_repeat(effect: Effect, status: &Status) -> bool {
     effect == Reads && status.code() == tonic::Code::Unavailable
 }
 
-fn endpoint(text: &str, connection: &Connection) -> Result<Endpoint, RpcError> {
-    let invalid = |text| rpc_error(Code::InvalidArgument, text);
-    let address = match text.split_once("://") {
-        Some(("http", address)) => address,
-        Some(("https", _)) => return Err(invalid(format!("TLS is not supported yet: {text}"))),
-        Some(_) => return Err(invalid(format!("only http endpoints are supported: {text}"))),
-        None if !connection.tls.insecure_transport => {
-            return Err(invalid(format!("TLS is not supported yet: {text}")));
-        }
-        None => text,
-    };
-    let endpoint = Endpoint::from_shared(format!("http://{address}"));
-    let endpoint = endpoint.map_err(|error| invalid(format!("bad endpoint {text}: {error}")))?;
-    Ok(endpoint
+fn tuned(endpoint: Endpoint, connection: &Connection) -> Endpoint {
+    endpoint
         .connect_timeout(connection.dial_timeout)
-        .tcp_nodelay(true)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .http2_keep_alive_interval(connection.keepalive_time.max(MIN_KEEPALIVE))
-        .keep_alive_timeout(connection.keepalive_timeout))
+        .keep_alive_timeout(connection.keepalive_timeout)
 }
 
-fn rpc_error(code: Code, message: String) -> RpcError {
+pub(super) fn rpc_error(code: Code, message: String) -> RpcError {
     RpcError { code: code as u32, message }
 }
 

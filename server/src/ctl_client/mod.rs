@@ -2,6 +2,7 @@
 //! and network.
 
 mod client;
+mod dial;
 mod fetch;
 mod process;
 mod terminal;
@@ -17,10 +18,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use coracle_ctl::client::{Client, RpcError};
-use coracle_ctl::environment::{Connection, Environment, FileWriter};
+use coracle_ctl::environment::{Connection, Environment, FileWriter, Tls};
 use futures_util::future::LocalBoxFuture;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::spawn_blocking;
+
+use self::dial::Dialers;
 
 /// Runs one command line (without the program's name) and ends with its exit code.
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
@@ -101,6 +104,10 @@ impl Environment for Native {
             let writer = PartFile { file, part, path: PathBuf::from(path), finished: false };
             Ok(Box::new(writer) as Box<dyn FileWriter>)
         })
+    }
+
+    fn check_tls(&self, tls: &Tls) -> Result<(), String> {
+        Dialers::new(tls).map(drop).map_err(|error| error.message)
     }
 
     fn connect(

@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::call::{Call, Status};
 use super::io::{CoalescingIo, Socket, flushing};
+use super::keepalive::{Pinger, Traffic};
 use super::{Handler, Remote, Settings, limits};
 
 type Calls = FuturesUnordered<BoxFuture<'static, ()>>;
@@ -37,26 +38,37 @@ pub(super) async fn serve<H: Handler>(
     remote: Remote,
     stopping: CancellationToken,
 ) {
+    socket.watch(Traffic::new(&settings.keepalive));
     let handshake = builder(&settings)
         .handshake::<_, Bytes>(socket.io(replay).mending_authority(limits::MAX_FRAME));
     let handshake = timeout(limits::HANDSHAKE_DEADLINE, flushing(&socket, handshake));
     // Whoever does not finish a handshake is not told why, and not worth a log line.
-    let Ok(Ok(Ok(connection))) = handshake.await else { return };
-    let mut driver = Driver { connection, calls: Calls::new(), handler, settings, remote };
-    {
+    let Ok(Ok(Ok(mut connection))) = handshake.await else { return };
+    let pinger = Pinger::new(settings.keepalive, connection.ping_pong());
+    let calls = Calls::new();
+    let socket_of_driver = socket.clone();
+    let mut driver =
+        Driver { connection, calls, handler, settings, remote, pinger, socket: socket_of_driver };
+    let ended = {
         let mut stop = pin!(stopping.cancelled());
         let run = poll_fn(|cx| match driver.poll(cx) {
-            Poll::Pending => stop.as_mut().poll(cx).map(|()| true),
-            Poll::Ready(()) => Poll::Ready(false),
+            Poll::Pending => stop.as_mut().poll(cx).map(|()| None),
+            Poll::Ready(end) => Poll::Ready(Some(end)),
         });
-        let stopped = flushing(&socket, run).await;
-        if !matches!(stopped, Ok(true)) {
-            return;
+        flushing(&socket, run).await
+    };
+    match ended {
+        Err(_) | Ok(Some(End::Closed)) => {}
+        Ok(Some(End::SentAway)) => {
+            tracing::debug!("a client pinged too often and was sent away");
+            _ = timeout(limits::STOP_GRACE, socket.hang_up()).await;
+        }
+        Ok(None) => {
+            driver.connection.graceful_shutdown();
+            let rest = flushing(&socket, poll_fn(|cx| driver.poll(cx)));
+            _ = timeout(limits::STOP_GRACE, rest).await;
         }
     }
-    driver.connection.graceful_shutdown();
-    let rest = flushing(&socket, poll_fn(|cx| driver.poll(cx)));
-    _ = timeout(limits::STOP_GRACE, rest).await;
 }
 
 /// Windows large enough that h2's guard against floods of small frames never hits honest clients,
@@ -77,7 +89,17 @@ fn builder(settings: &Settings) -> h2::server::Builder {
     builder
 }
 
+/// How a connection ends.
+enum End {
+    /// It broke, or the client said goodbye, or does not answer any more.
+    Closed,
+    /// The client was told why, as the last thing.
+    SentAway,
+}
+
 struct Driver<H> {
+    socket: Socket,
+    pinger: Pinger,
     connection: Connection<CoalescingIo, Bytes>,
     calls: Calls,
     handler: Arc<H>,
@@ -87,7 +109,10 @@ struct Driver<H> {
 
 impl<H: Handler> Driver<H> {
     /// Runs what can run; ready when the connection is over.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        if self.pinger.poll(cx, &self.socket).is_ready() {
+            return Poll::Ready(End::Closed);
+        }
         loop {
             while let Poll::Ready(Some(())) = self.calls.poll_next_unpin(cx) {}
             // Accepting is also what makes h2 read and write.
@@ -99,9 +124,12 @@ impl<H: Handler> Driver<H> {
                         self.begin(request, respond);
                     }
                     // The connection broke, or said goodbye: its calls go with it.
-                    Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(()),
+                    Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(End::Closed),
                     Poll::Pending => break,
                 }
+            }
+            if !self.socket.is_welcome(!self.calls.is_empty()) {
+                return Poll::Ready(End::SentAway);
             }
             if !accepted {
                 return Poll::Pending;

@@ -16,9 +16,10 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::authority::AuthorityFilter;
+use super::keepalive::Traffic;
+use crate::net::Stream;
 
 /// Unwritten bytes above which a write waits for the socket.
 const HIGH_WATER: usize = 256 * 1024;
@@ -35,15 +36,22 @@ const KEEP_BYTES: usize = 64 * 1024;
 pub(crate) struct Socket(Arc<Mutex<Inner>>);
 
 struct Inner {
-    stream: TcpStream,
+    stream: Stream,
     outgoing: Vec<u8>,
     /// How much of `outgoing` the socket has taken.
     written: usize,
+    /// On HTTP/2 connections.
+    traffic: Option<Box<Traffic>>,
 }
 
 impl Socket {
-    pub(crate) fn new(stream: TcpStream) -> Socket {
-        Socket(Arc::new(Mutex::new(Inner { stream, outgoing: Vec::new(), written: 0 })))
+    pub(crate) fn new(stream: Stream) -> Socket {
+        Socket(Arc::new(Mutex::new(Inner {
+            stream,
+            outgoing: Vec::new(),
+            written: 0,
+            traffic: None,
+        })))
     }
 
     /// The protocol's half. `replay` was read from the socket already and is read again first.
@@ -69,6 +77,46 @@ impl Socket {
     /// Waits until there is room.
     pub(crate) async fn room(&self) -> io::Result<()> {
         poll_fn(|cx| self.lock().poll_room(cx)).await
+    }
+
+    /// Looks at the frames that pass from now on.
+    pub(super) fn watch(&self, traffic: Traffic) {
+        self.lock().traffic = Some(Box::new(traffic));
+    }
+
+    /// How often something was read, where that is watched.
+    pub(super) fn reads(&self) -> u64 {
+        self.lock().traffic.as_ref().map_or(0, |traffic| traffic.reads())
+    }
+
+    /// Says whether calls are under way; appends the last frame for a client that pings too much.
+    /// `false` if there is such a frame, and nothing may be sent after it.
+    pub(super) fn is_welcome(&self, is_busy: bool) -> bool {
+        let mut inner = self.lock();
+        let Some(traffic) = &mut inner.traffic else { return true };
+        traffic.set_busy(is_busy);
+        match traffic.farewell() {
+            None => true,
+            Some(frame) => {
+                inner.outgoing.extend_from_slice(&frame);
+                false
+            }
+        }
+    }
+
+    /// Ends the connection so that what was written last is read: a socket that is closed with
+    /// unread bytes takes back what is under way.
+    pub(super) async fn hang_up(&self) -> io::Result<()> {
+        self.drained().await?;
+        poll_fn(|cx| Pin::new(&mut self.lock().stream).poll_shutdown(cx)).await?;
+        let mut space = [0; READ_PIECE];
+        loop {
+            let mut rest = ReadBuf::new(&mut space);
+            poll_fn(|cx| Pin::new(&mut self.lock().stream).poll_read(cx, &mut rest)).await?;
+            if rest.filled().is_empty() {
+                return Ok(());
+            }
+        }
     }
 
     /// Waits until everything is written.
@@ -100,7 +148,16 @@ impl Inner {
         if self.outgoing.capacity() > KEEP_BYTES {
             self.outgoing = Vec::new();
         }
-        Poll::Ready(Ok(()))
+        // With TLS the stream has a buffer of its own; without, there is nothing to do.
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    /// The protocol has appended `count` bytes.
+    fn appended(&mut self, count: usize) -> usize {
+        if let Some(traffic) = &mut self.traffic {
+            traffic.written(&self.outgoing[self.outgoing.len() - count..]);
+        }
+        count
     }
 
     /// Makes room for a write: ready when no more than [`HIGH_WATER`] bytes wait.
@@ -179,16 +236,24 @@ impl AsyncRead for CoalescingIo {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.filter.is_some() {
-            return self.poll_read_filtered(cx, buffer);
-        }
-        if self.replay.has_remaining() {
+        let before = buffer.filled().len();
+        let read = if self.filter.is_some() {
+            self.poll_read_filtered(cx, buffer)
+        } else if self.replay.has_remaining() {
             let count = self.replay.len().min(buffer.remaining());
             buffer.put_slice(&self.replay[..count]);
             self.replay.advance(count);
-            return Poll::Ready(Ok(()));
+            Poll::Ready(Ok(()))
+        } else {
+            Pin::new(&mut self.socket.lock().stream).poll_read(cx, buffer)
+        };
+        let bytes = &buffer.filled()[before..];
+        if !bytes.is_empty()
+            && let Some(traffic) = &mut self.socket.lock().traffic
+        {
+            traffic.read(bytes);
         }
-        Pin::new(&mut self.socket.lock().stream).poll_read(cx, buffer)
+        read
     }
 }
 
@@ -201,7 +266,7 @@ impl AsyncWrite for CoalescingIo {
         let mut inner = self.socket.lock();
         ready!(inner.poll_room(cx))?;
         inner.outgoing.extend_from_slice(data);
-        Poll::Ready(Ok(data.len()))
+        Poll::Ready(Ok(inner.appended(data.len())))
     }
 
     fn poll_write_vectored(
@@ -215,7 +280,8 @@ impl AsyncWrite for CoalescingIo {
         for slice in slices {
             inner.outgoing.extend_from_slice(slice);
         }
-        Poll::Ready(Ok(inner.outgoing.len() - before))
+        let count = inner.outgoing.len() - before;
+        Poll::Ready(Ok(inner.appended(count)))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -236,15 +302,16 @@ impl AsyncWrite for CoalescingIo {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
+    use crate::net::Bare;
 
     async fn pair() -> (Socket, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (server, _) = listener.accept().await.unwrap();
-        (Socket::new(server), client)
+        (Socket::new(Stream::Bare(Bare::Tcp(server))), client)
     }
 
     #[tokio::test]

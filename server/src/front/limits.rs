@@ -16,13 +16,13 @@ pub(super) const PENDING_ACCEPT_RESETS: usize = 20;
 pub(super) const LOCAL_ERROR_RESETS: usize = 1024;
 /// Streams we reset and still remember.
 pub(super) const CONCURRENT_RESETS: usize = 64;
-/// Until when the first bytes of a connection, and of an HTTP/1 request, must be there.
+/// Until when a TLS handshake and the first bytes of a connection, and those of an HTTP/1 request,
+/// must be there.
 pub(super) const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 /// How long calls under way may go on when the server stops.
 pub(super) const STOP_GRACE: Duration = Duration::from_secs(1);
 /// Accepted sockets waiting for their thread.
 pub(super) const ACCEPTED_QUEUE: usize = 256;
-pub(super) const LISTEN_BACKLOG: i32 = 1024;
 /// Pause after a failed `accept`: file descriptors do not come back at once.
 pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(super) const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);

@@ -17,6 +17,7 @@ pub(crate) mod call;
 mod http1;
 mod http2;
 pub(crate) mod io;
+mod keepalive;
 mod limits;
 
 use std::future::Future;
@@ -30,7 +31,6 @@ use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::AsyncReadExt;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -38,6 +38,9 @@ use tokio_util::sync::CancellationToken;
 use self::call::{Call, Status};
 pub(crate) use self::http2::unknown_method;
 use self::io::Socket;
+use crate::config::settings::KeepaliveConfig;
+use crate::net::{Accepted, Bare, Listener, Stream};
+use crate::tls::Acceptor;
 
 /// What every HTTP/2 connection begins with (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -71,13 +74,16 @@ pub(crate) struct Remote {
 }
 
 /// What holds for the connections of one listener.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Settings {
+    /// Without one the connections are plain.
+    pub(crate) tls: Option<Arc<Acceptor>>,
     /// Whether gRPC is served, or only plain HTTP (`--listen-metrics-urls`).
     pub(crate) grpc: bool,
     /// Largest message of a client, in bytes.
     pub(crate) max_message_bytes: usize,
     pub(crate) max_concurrent_streams: u32,
+    pub(crate) keepalive: KeepaliveConfig,
 }
 
 /// The running threads.
@@ -89,7 +95,7 @@ pub(crate) struct Front {
 impl Front {
     /// Serves `listeners` on `threads` threads.
     pub(crate) fn start<H: Handler>(
-        listeners: Vec<(std::net::TcpListener, Settings)>,
+        listeners: Vec<(Listener, Settings)>,
         threads: usize,
         handler: &Arc<H>,
     ) -> std_io::Result<Front> {
@@ -134,17 +140,18 @@ impl Front {
     }
 }
 
-type Accepted = (std::net::TcpStream, Settings);
+/// An accepted connection on its way to its thread.
+type Handed = (Accepted, Settings);
 
 /// Hands accepted sockets to the threads in turn. An error of `accept` (no file descriptors, a
 /// client that left) never ends the loop.
 async fn accept(
-    listener: std::net::TcpListener,
+    listener: Listener,
     settings: Settings,
-    queues: Vec<mpsc::Sender<Accepted>>,
+    queues: Vec<mpsc::Sender<Handed>>,
     stopping: CancellationToken,
 ) {
-    let listener = match TcpListener::from_std(listener) {
+    let listener = match listener.into_async() {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "cannot watch a listening socket"),
     };
@@ -154,7 +161,7 @@ async fn accept(
             accepted = listener.accept() => accepted,
             () = stopping.cancelled() => return,
         };
-        let stream = match accepted.and_then(|(stream, _)| stream.into_std()) {
+        let stream = match accepted {
             Ok(stream) => stream,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection; trying again");
@@ -164,7 +171,7 @@ async fn accept(
         };
         let queue = &queues[next % queues.len()];
         next = next.wrapping_add(1);
-        if queue.send((stream, settings)).await.is_err() {
+        if queue.send((stream, settings.clone())).await.is_err() {
             return;
         }
     }
@@ -172,7 +179,7 @@ async fn accept(
 
 /// The main task of a front thread: a task for each connection handed to it.
 async fn serve_accepted<H: Handler>(
-    mut accepted: mpsc::Receiver<Accepted>,
+    mut accepted: mpsc::Receiver<Handed>,
     handler: Arc<H>,
     stopping: CancellationToken,
 ) {
@@ -191,21 +198,24 @@ async fn serve_accepted<H: Handler>(
 }
 
 async fn connection<H: Handler>(
-    stream: std::net::TcpStream,
+    accepted: Accepted,
     settings: Settings,
     handler: Arc<H>,
     stopping: CancellationToken,
 ) {
     // A client that left already is no news.
-    let Ok(mut stream) = prepare(stream) else { return };
-    let sniffed = timeout(limits::HANDSHAKE_DEADLINE, is_http2(&mut stream));
-    let (http2, replay) = tokio::select! {
-        Ok(Ok(sniffed)) = sniffed => sniffed,
+    let Ok(stream) = accepted.into_async() else { return };
+    if prepare(&stream).is_err() {
+        return;
+    }
+    // One deadline for both, or a client could be silent twice.
+    let opened = timeout(limits::HANDSHAKE_DEADLINE, open(stream, settings.tls.as_deref()));
+    let (stream, remote, http2, replay) = tokio::select! {
+        Ok(Some(opened)) = opened => opened,
         () = stopping.cancelled() => return,
         else => return,
     };
     let socket = Socket::new(stream);
-    let remote = Remote::default();
     if http2 {
         http2::serve(socket, replay, handler, settings, remote, stopping).await;
     } else {
@@ -213,18 +223,48 @@ async fn connection<H: Handler>(
     }
 }
 
+/// Does the handshake, if there is to be one, and finds out whether the client speaks HTTP/2.
+async fn open(stream: Bare, tls: Option<&Acceptor>) -> Option<(Stream, Remote, bool, Bytes)> {
+    let (mut stream, remote) = match tls {
+        None => (Stream::Bare(stream), Remote::default()),
+        Some(acceptor) => {
+            let address = stream.remote_address();
+            match acceptor.accept(stream).await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    report_rejected("rejected connection on client endpoint", address, &error);
+                    return None;
+                }
+            }
+        }
+    };
+    let (http2, replay) = is_http2(&mut stream).await.ok()?;
+    Some((stream, remote, http2, replay))
+}
+
+/// Logs a handshake that failed, in etcd's words. Whoever only looked whether somebody listens, as
+/// load balancers do, is not worth a warning.
+pub(crate) fn report_rejected(text: &str, remote: Option<SocketAddr>, error: &std_io::Error) {
+    let remote = remote.map(|address| address.to_string()).unwrap_or_default();
+    if error.kind() == std_io::ErrorKind::UnexpectedEof {
+        tracing::debug!(remote_addr = remote, %error, "{text}");
+    } else {
+        tracing::warn!(remote_addr = remote, %error, "{text}");
+    }
+}
+
 /// No delay (40 ms stalls otherwise), and a dead client is noticed without pings from us.
-fn prepare(stream: std::net::TcpStream) -> std_io::Result<TcpStream> {
+fn prepare(stream: &Bare) -> std_io::Result<()> {
+    let Some(stream) = stream.tcp() else { return Ok(()) };
     stream.set_nodelay(true)?;
     let keepalive = TcpKeepalive::new()
         .with_time(limits::KEEPALIVE_IDLE)
         .with_interval(limits::KEEPALIVE_INTERVAL);
-    SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
-    TcpStream::from_std(stream)
+    SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }
 
 /// Reads until it is certain whether the client speaks HTTP/2; also gives back what was read.
-async fn is_http2(stream: &mut TcpStream) -> std_io::Result<(bool, Bytes)> {
+async fn is_http2(stream: &mut Stream) -> std_io::Result<(bool, Bytes)> {
     let mut first = BytesMut::with_capacity(4096);
     loop {
         if stream.read_buf(&mut first).await? == 0 {
@@ -238,21 +278,6 @@ async fn is_http2(stream: &mut TcpStream) -> std_io::Result<(bool, Bytes)> {
             return Ok((true, first.freeze()));
         }
     }
-}
-
-/// A listening socket at `address`, for [`Front::start`].
-pub(crate) fn listen(address: SocketAddr) -> std_io::Result<std::net::TcpListener> {
-    let domain = socket2::Domain::for_address(address);
-    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
-    // A restart must not wait for connections of the former process to be forgotten.
-    socket.set_reuse_address(true)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(false)?;
-    }
-    socket.bind(&address.into())?;
-    socket.listen(limits::LISTEN_BACKLOG)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket.into())
 }
 
 #[cfg(test)]

@@ -5,13 +5,17 @@ use std::net;
 
 use coracle_core::api::etcdserverpb as pb;
 use coracle_core::error::Error;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_stream::StreamExt;
 use tonic::Code;
 use tonic::transport::Channel;
 
 use super::*;
+use crate::config::urls::Address;
 use crate::grpc::etcdserverpb::kv_client::KvClient;
 use crate::grpc::etcdserverpb::watch_client::WatchClient;
+use crate::net::SocketOptions;
+use crate::tls;
 
 /// Answers a put with its own value as the previous one, echoes watch ids, and knows `/health`.
 struct Echo;
@@ -56,10 +60,28 @@ impl Handler for Echo {
     }
 }
 
+const KEEPALIVE: KeepaliveConfig = KeepaliveConfig {
+    min_time: Duration::from_secs(5),
+    interval: Duration::from_secs(7200),
+    timeout: Duration::from_secs(20),
+};
+
 fn start() -> (Front, SocketAddr) {
-    let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
-    let address = listener.local_addr().unwrap();
-    let settings = Settings { grpc: true, max_message_bytes: 2048, max_concurrent_streams: 100 };
+    start_with(None)
+}
+
+fn start_with(tls: Option<Acceptor>) -> (Front, SocketAddr) {
+    let address = Address::Tcp { host: "127.0.0.1".to_owned(), port: 0 };
+    let listener = Listener::bind(&address, SocketOptions::default()).unwrap();
+    let Listener::Tcp(tcp) = &listener else { unreachable!("a TCP address was bound") };
+    let address = tcp.local_addr().unwrap();
+    let settings = Settings {
+        tls: tls.map(Arc::new),
+        grpc: true,
+        max_message_bytes: 2048,
+        max_concurrent_streams: 100,
+        keepalive: KEEPALIVE,
+    };
     (Front::start(vec![(listener, settings)], 2, &Arc::new(Echo)).unwrap(), address)
 }
 
@@ -165,5 +187,38 @@ fn garbage_and_silence_hurt_nobody() {
     }
     drop(silent);
     w_01_http1_on_the_same_port();
+    front.stop();
+}
+
+#[tokio::test]
+async fn tls_01_a_client_that_stalls_in_its_handshake_blocks_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let (acceptor, connector) = tls::self_signed_pair(folder.path());
+    let (front, address) = start_with(Some(acceptor));
+    // As many as there are threads, and more; one says half of something, one nothing.
+    let mut stalled = Vec::new();
+    for part in [&b""[..], b"\x16\x03\x01\x02\x00\x01", b"", b"\x16", b""] {
+        let mut client = net::TcpStream::connect(address).unwrap();
+        client.write_all(part).unwrap();
+        stalled.push(client);
+    }
+    let at = Address::Tcp { host: "127.0.0.1".to_owned(), port: address.port() };
+    let mut client =
+        connector.connect(Bare::connect(&at).await.unwrap(), "127.0.0.1").await.unwrap();
+    client
+        .write_all(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.ends_with("HTTP/1.1 /health"), "{answer}");
+    // One who does not know that it is TLS gets an end, and no answer.
+    let mut plain = net::TcpStream::connect(address).unwrap();
+    plain.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    // An end by close or by reset.
+    _ = plain.read_to_end(&mut answer);
+    assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
+    drop(stalled);
     front.stop();
 }

@@ -9,13 +9,17 @@ use bytes::Bytes;
 use coracle_core::api::coraclepb::{Hello, PeerRequest, PeerResponse, peer_request::Request};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::frame::{self, FrameReader, Kind, MAX_FRAME, MAX_HELLO};
-use super::{HELLO_TIMEOUT, Identity, MAX_IN_FLIGHT, PROTOCOL, check_hello, prepare};
+use super::{
+    HANDSHAKE_TIMEOUT, HELLO_TIMEOUT, Identity, MAX_IN_FLIGHT, PROTOCOL, check_hello, prepare,
+};
 use crate::front::io::{Socket, flushing};
+use crate::front::report_rejected;
+use crate::net::{Accepted, AsyncListener, Stream};
+use crate::tls::Acceptor;
 
 /// Pause after a failed `accept`: file descriptors do not come back at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -25,6 +29,8 @@ pub(crate) struct PeerListener<H> {
     pub(crate) identity: Identity,
     /// Called with the identifier of the asking member (0 if it does not know itself yet).
     pub(crate) handle: H,
+    /// Without one the connections are plain.
+    pub(crate) tls: Option<Arc<Acceptor>>,
     pub(crate) stopping: CancellationToken,
 }
 
@@ -34,7 +40,7 @@ where
     F: Future<Output = PeerResponse> + Send + 'static,
 {
     /// Serves `listener` until `stopping`. Nothing that a peer sends ends it.
-    pub(crate) async fn serve(self, listener: TcpListener) {
+    pub(crate) async fn serve(self, listener: AsyncListener) {
         let listener_of_all = Arc::new(self);
         loop {
             let accepted = tokio::select! {
@@ -42,7 +48,7 @@ where
                 () = listener_of_all.stopping.cancelled() => return,
             };
             match accepted {
-                Ok((stream, _)) => {
+                Ok(stream) => {
                     tokio::spawn(listener_of_all.clone().connection(stream));
                 }
                 Err(error) => {
@@ -53,11 +59,25 @@ where
         }
     }
 
-    async fn connection(self: Arc<Self>, stream: TcpStream) {
-        let remote = stream.peer_addr().map(|address| address.to_string()).unwrap_or_default();
+    async fn connection(self: Arc<Self>, accepted: Accepted) {
+        let Ok(stream) = accepted.into_async() else { return };
+        let remote = stream.remote_address();
         if prepare(&stream).is_err() {
             return;
         }
+        let stream = match &self.tls {
+            None => Stream::Bare(stream),
+            Some(acceptor) => {
+                let accepted = timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await;
+                match accepted.unwrap_or_else(|late| Err(late.into())) {
+                    Ok((stream, _)) => stream,
+                    Err(error) => {
+                        let text = "rejected connection on peer endpoint";
+                        return report_rejected(text, remote, &error);
+                    }
+                }
+            }
+        };
         let socket = Socket::new(stream);
         let answering = flushing(&socket, self.answer(&socket));
         let ended = tokio::select! {
@@ -66,7 +86,7 @@ where
         };
         match ended {
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                tracing::warn!(%remote, %error, "rejected a peer connection");
+                tracing::warn!(?remote, %error, "rejected a peer connection");
             }
             // The peer hung up: it stopped, moved, or was cut off. Raft will tell.
             _ => {}

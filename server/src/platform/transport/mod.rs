@@ -1,4 +1,4 @@
-//! What members say to each other, over TCP.
+//! What members say to each other, over TCP, or with TLS where the peer's URL is `https`.
 //!
 //! Each member dials each other one; on a connection the dialling side asks and the accepting side
 //! answers, many requests at a time. The protocol is Coracle's own (ETCD.md H-05 leaves that open):
@@ -32,18 +32,21 @@ use coracle_core::api::coraclepb::{Hello, PeerRequest, PeerResponse, peer_reques
 use coracle_core::platform::{PeerTarget, Transport, TransportError};
 use futures_util::future::BoxFuture;
 use socket2::SockRef;
-use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 pub(crate) use self::listener::PeerListener;
 use self::peer::Peer;
+use crate::net::Bare;
+use crate::tls::Connector;
 
 const PROTOCOL: u32 = 1;
 /// Requests of one connection that wait for their answer.
 const MAX_IN_FLIGHT: usize = 4096;
 const DIAL_TIMEOUT: Duration = Duration::from_secs(1);
+/// Also for looking up whose address it is that calls.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
 /// Sent bytes that stay unacknowledged this long break the connection.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(3);
@@ -63,6 +66,7 @@ pub(crate) struct TcpTransport {
 
 struct Peers {
     runtime: Handle,
+    tls: Arc<Connector>,
     by_key: Mutex<BTreeMap<PeerKey, Peer>>,
 }
 
@@ -76,10 +80,11 @@ struct PeerKey {
 }
 
 impl TcpTransport {
-    /// A transport whose connections run on `runtime`, the node's.
-    pub(crate) fn new(runtime: Handle) -> TcpTransport {
+    /// A transport whose connections run on `runtime`, the node's, and whose handshakes `tls` does.
+    pub(crate) fn new(runtime: Handle, tls: Connector) -> TcpTransport {
         let (identity, _) = watch::channel(None);
-        TcpTransport { identity, peers: Arc::new(Peers { runtime, by_key: Mutex::default() }) }
+        let peers = Peers { runtime, tls: Arc::new(tls), by_key: Mutex::default() };
+        TcpTransport { identity, peers: Arc::new(peers) }
     }
 
     /// Requests other than `Members` wait until this was called: Raft may speak before the host has
@@ -128,7 +133,7 @@ impl Peers {
             from: own.map_or(0, |own| own.member_id),
             to: key.id,
         };
-        let peer = Peer::start(&self.runtime, key.urls.clone(), hello);
+        let peer = Peer::start(&self.runtime, key.urls.clone(), hello, self.tls.clone());
         by_key.insert(key, peer.clone());
         peer
     }
@@ -148,7 +153,8 @@ fn check_hello(theirs: &Hello, ours: &Hello) -> Result<(), String> {
 }
 
 /// Socket options of both sides.
-fn prepare(stream: &TcpStream) -> io::Result<()> {
+fn prepare(stream: &Bare) -> io::Result<()> {
+    let Some(stream) = stream.tcp() else { return Ok(()) };
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
     #[cfg(target_os = "linux")]

@@ -9,7 +9,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use coracle_core::api::coraclepb::{Hello, PeerRequest, PeerResponse};
 use coracle_core::platform::TransportError;
-use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -18,6 +17,8 @@ use super::frame::{self, FrameReader, Kind, MAX_FRAME, MAX_HELLO};
 use super::{DIAL_TIMEOUT, HELLO_TIMEOUT, MAX_IN_FLIGHT, check_hello, prepare};
 use crate::config::urls::Url;
 use crate::front::io::{Socket, flushing};
+use crate::net::{Bare, Stream};
+use crate::tls::Connector;
 
 /// After a failed attempt requests fail at once for this long; doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -40,9 +41,14 @@ struct Outgoing {
 
 impl Peer {
     /// Starts the task; it dials when there is a request.
-    pub(super) fn start(runtime: &Handle, urls: Vec<String>, hello: Hello) -> Peer {
+    pub(super) fn start(
+        runtime: &Handle,
+        urls: Vec<String>,
+        hello: Hello,
+        tls: Arc<Connector>,
+    ) -> Peer {
         let (queue, requests) = mpsc::channel(MAX_IN_FLIGHT);
-        runtime.spawn(run(requests, urls, hello));
+        runtime.spawn(run(requests, urls, hello, tls));
         Peer { queue, next_id: Arc::default() }
     }
 
@@ -62,10 +68,15 @@ impl Peer {
 }
 
 /// Dials when there is something to say, and again when the connection breaks.
-async fn run(mut requests: mpsc::Receiver<Outgoing>, urls: Vec<String>, hello: Hello) {
+async fn run(
+    mut requests: mpsc::Receiver<Outgoing>,
+    urls: Vec<String>,
+    hello: Hello,
+    tls: Arc<Connector>,
+) {
     let mut pause = FIRST_PAUSE;
     while let Some(first) = requests.recv().await {
-        let error = match dial(&urls, &hello).await {
+        let error = match dial(&urls, &hello, &tls).await {
             Ok((socket, reader)) => {
                 pause = FIRST_PAUSE;
                 converse(socket, reader, first, &mut requests).await;
@@ -84,11 +95,14 @@ async fn run(mut requests: mpsc::Receiver<Outgoing>, urls: Vec<String>, hello: H
 }
 
 /// Tries the URLs in order; the error is the last one's.
-async fn dial(urls: &[String], hello: &Hello) -> Result<(Socket, FrameReader), TransportError> {
+async fn dial(
+    urls: &[String],
+    hello: &Hello,
+    tls: &Connector,
+) -> Result<(Socket, FrameReader), TransportError> {
     let mut error = TransportError::Unreachable("the peer has no URL".to_owned());
     for url in urls {
-        let connected = timeout(DIAL_TIMEOUT, connect(url)).await;
-        let stream = match connected.unwrap_or_else(|late| Err(late.into())) {
+        let stream = match connect(url, tls).await {
             Ok(stream) => stream,
             Err(cause) => {
                 error = TransportError::Unreachable(format!("{url}: {cause}"));
@@ -106,11 +120,14 @@ async fn dial(urls: &[String], hello: &Hello) -> Result<(Socket, FrameReader), T
     Err(error)
 }
 
-async fn connect(url: &str) -> io::Result<TcpStream> {
+async fn connect(url: &str, tls: &Connector) -> io::Result<Stream> {
     let url = Url::parse(url).map_err(frame::invalid)?;
-    let stream = TcpStream::connect((url.host.as_str(), url.port)).await?;
+    let stream = timeout(DIAL_TIMEOUT, Bare::connect(&url.address)).await??;
     prepare(&stream)?;
-    Ok(stream)
+    if !url.secure {
+        return Ok(Stream::Bare(stream));
+    }
+    timeout(HELLO_TIMEOUT, tls.connect(stream, url.host())).await?
 }
 
 /// Says who we are, and hears whether that is welcome.

@@ -3,10 +3,12 @@
 use coracle_core::api::coraclepb as pb;
 use pb::{peer_request::Request, peer_response::Response};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::net::AsyncListener;
+use crate::tls::{self, Policy};
 
 const CLUSTER: u64 = 0xc1;
 const LIMIT: Duration = Duration::from_secs(5);
@@ -30,15 +32,20 @@ async fn answer(from: u64, request: PeerRequest) -> PeerResponse {
 async fn member_2() -> (PeerTarget, CancellationToken) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
+    let listener = AsyncListener::Tcp(listener);
     let stopping = CancellationToken::new();
     let identity = Identity { cluster_id: CLUSTER, member_id: 2 };
-    let peers = PeerListener { identity, handle: answer, stopping: stopping.clone() };
+    let peers = PeerListener { identity, handle: answer, tls: None, stopping: stopping.clone() };
     tokio::spawn(peers.serve(listener));
     (PeerTarget { id: 2, urls: vec![url] }, stopping)
 }
 
+fn connector() -> Connector {
+    Connector::new(tls::Identity::default(), &Policy::default()).unwrap()
+}
+
 fn transport(cluster_id: u64) -> TcpTransport {
-    let transport = TcpTransport::new(Handle::current());
+    let transport = TcpTransport::new(Handle::current(), connector());
     transport.set_identity(Identity { cluster_id, member_id: 1 });
     transport
 }
@@ -94,7 +101,7 @@ async fn another_cluster_and_the_wrong_member_are_refused() {
 #[tokio::test]
 async fn before_it_knows_its_cluster_a_member_may_only_ask_for_members() {
     let (target, _stopping) = member_2().await;
-    let transport = TcpTransport::new(Handle::current());
+    let transport = TcpTransport::new(Handle::current(), connector());
     let unknown = PeerTarget { id: 0, ..target.clone() };
     assert!(transport.call(unknown.clone(), members(), LIMIT).await.is_ok());
     // Anything else waits, and then goes over another connection, with a name.
@@ -127,9 +134,10 @@ async fn an_unreachable_peer_fails_fast_and_is_tried_again() {
     let target = PeerTarget { id: 2, urls: vec![format!("http://{address}")] };
     let failed = transport.call(target.clone(), read_index(), LIMIT).await;
     assert!(matches!(failed, Err(TransportError::Unreachable(_))), "{failed:?}");
-    let listener = TcpListener::bind(address).await.unwrap();
+    let listener = AsyncListener::Tcp(TcpListener::bind(address).await.unwrap());
     let identity = Identity { cluster_id: CLUSTER, member_id: 2 };
-    let peers = PeerListener { identity, handle: answer, stopping: CancellationToken::new() };
+    let stopping = CancellationToken::new();
+    let peers = PeerListener { identity, handle: answer, tls: None, stopping };
     tokio::spawn(peers.serve(listener));
     // Until the pause is over requests fail at once.
     while transport.call(target.clone(), read_index(), LIMIT).await.is_err() {
