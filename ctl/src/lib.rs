@@ -133,7 +133,7 @@ fn unknown_command(name: &[u8], environment: &dyn Environment) -> i32 {
 /// Whether `typed` may have been meant for `name`: at most two letters apart, or its beginning.
 fn is_similar(name: &str, typed: &str) -> bool {
     const DISTANCE: usize = 2;
-    let typed = typed.to_lowercase();
+    let typed = typed.to_ascii_lowercase();
     let letters: Vec<char> = typed.chars().collect();
     // One row of the table of edit distances between the beginnings of both.
     let mut row: Vec<usize> = (0..=letters.len()).collect();

@@ -134,7 +134,7 @@ pub(crate) fn sentence(record: &Record, names: &Names) -> String {
 fn article(noun: &str) -> String {
     let vowel = noun.starts_with(['A', 'O', 'E', 'I', 'U']);
     let (first, rest) = noun.split_at(1);
-    format!("{} {}{rest}", if vowel { "an" } else { "a" }, first.to_lowercase())
+    format!("{} {}{rest}", if vowel { "an" } else { "a" }, first.to_ascii_lowercase())
 }
 
 fn event_words(who: &str, event: &Event, names: &Names) -> String {

@@ -15,11 +15,12 @@ use crate::platform::{Disk, File};
 type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
 type Table = ReadOnlyTable<&'static [u8], &'static [u8]>;
 
-/// What this program keeps about the file itself: its format, and how much it holds.
-const ABOUT: TableDefinition<&str, u64> = TableDefinition::new("coracle");
-const FORMAT: &str = "format";
+/// What this program keeps about the file itself: its format, and how much it holds. Numbers as
+/// bytes, little-endian, in a table as all others: redb's code for a type of table is large.
+const ABOUT: Definition = TableDefinition::new("coracle");
+const FORMAT: &[u8] = b"format";
 const FORMAT_VERSION: u64 = 1;
-const LIVE_BYTES: &str = "live bytes";
+const LIVE_BYTES: &[u8] = b"live bytes";
 /// Length of the checksum behind every value, in bytes.
 const CHECKSUM: usize = 4;
 /// What a stored entry takes beside its bytes, about: offsets in its page, its share of branches.
@@ -60,8 +61,8 @@ impl Database {
             write.set_quick_repair(true);
             make_tables(&write)?;
             let mut about = write.open_table(ABOUT)?;
-            about.insert(FORMAT, FORMAT_VERSION)?;
-            about.insert(LIVE_BYTES, 0)?;
+            about.insert(FORMAT, &FORMAT_VERSION.to_le_bytes()[..])?;
+            about.insert(LIVE_BYTES, &0_u64.to_le_bytes()[..])?;
             drop(about);
             Ok(write.commit()?)
         });
@@ -80,7 +81,11 @@ impl Database {
     fn read(file: Arc<DatabaseFile>) -> Result<Database, Fatal> {
         let opened = file.redb.begin_read().map_err(redb::Error::from).and_then(|read| {
             let about = read.open_table(ABOUT)?;
-            let value = |name| Ok::<u64, redb::Error>(about.get(name)?.map_or(0, |v| v.value()));
+            let value = |name| {
+                let stored = about.get(name)?;
+                let bytes = stored.and_then(|stored| stored.value().try_into().ok());
+                Ok::<u64, redb::Error>(bytes.map_or(0, u64::from_le_bytes))
+            };
             let tables = Bucket::ALL.map(|bucket| read.open_table(definition(bucket)));
             Ok((value(FORMAT)?, value(LIVE_BYTES)?, tables))
         });
@@ -214,7 +219,8 @@ fn write_layer(
         }
     }
     let mut about = write.open_table(ABOUT)?;
-    about.insert(LIVE_BYTES, (live_bytes + added).saturating_sub(removed))?;
+    let live_bytes = (live_bytes + added).saturating_sub(removed);
+    about.insert(LIVE_BYTES, &live_bytes.to_le_bytes()[..])?;
     Ok(())
 }
 

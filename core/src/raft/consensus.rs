@@ -88,7 +88,9 @@ impl<R: AsyncRuntime> Consensus<R> {
         log: LogStore<R>,
         state_machine: StateMachine,
     ) -> Result<Consensus<R>, String> {
-        let config = Arc::new(config(options).validate().map_err(|error| error.to_string())?);
+        let config = config(options);
+        check(&config)?;
+        let config = Arc::new(config);
         let raft = Raft::new(own_id, config, network, log, state_machine)
             .await
             .map_err(|error| error.to_string())?;
@@ -341,6 +343,19 @@ fn config(options: &ConsensusOptions) -> Config {
         enable_leader_restore: Some(false),
         ..Config::default()
     }
+}
+
+/// What openraft's own check can find wrong with our configuration. (That one also reads a text with
+/// fractions, and the tables for that are large where the store is downloaded.)
+fn check(config: &Config) -> Result<(), String> {
+    let Config { heartbeat_interval, election_timeout_min, election_timeout_max, .. } = config;
+    if election_timeout_min < election_timeout_max && election_timeout_min > heartbeat_interval {
+        return Ok(());
+    }
+    Err(format!(
+        "an election timeout of {election_timeout_max} ms is too short: it must be more than twice \
+         the heartbeat interval, which is {heartbeat_interval} ms"
+    ))
 }
 
 fn status<R: AsyncRuntime>(metrics: &RaftMetrics<TypeConfig<R>>) -> RaftStatus {

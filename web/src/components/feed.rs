@@ -103,7 +103,7 @@ struct LineProps {
 fn LineView(props: &LineProps) -> Html {
     let Line { at, node, topic, ref text, .. } = *props.line;
     let clock = paint::format_clock(at / 1000);
-    let topic = topic.name().to_lowercase();
+    let topic = topic.name().to_ascii_lowercase();
     html! {
         <li class={format!("feed-{topic}")} data-topic={topic.clone()} data-node={node.to_string()}>
             <time>{ clock.split(' ').next().unwrap_or_default() }</time>
@@ -124,7 +124,7 @@ fn filters(filter: &UseStateHandle<Filter>, nodes: &[NodeNumber]) -> Html {
             }
             filter.set(next);
         });
-        let id = topic.name().to_lowercase();
+        let id = topic.name().to_ascii_lowercase();
         html! {
             <button class={classes!("pill", is_shown.then_some("is-chosen"))} {onclick}
                 aria-pressed={is_shown.to_string()} data-testid={format!("feed-filter-{id}")}>

@@ -20,12 +20,12 @@ pub(crate) fn Slider(props: &Props) -> Html {
     let dragged = use_state(|| None::<f64>);
     let oninput = {
         let dragged = dragged.clone();
-        Callback::from(move |event: InputEvent| dragged.set(dom::value(&event).parse().ok()))
+        Callback::from(move |event: InputEvent| dragged.set(dom::number(&event)))
     };
     let onchange = {
         let (dragged, onchange) = (dragged.clone(), onchange.clone());
         Callback::from(move |event: Event| {
-            if let Ok(value) = dom::value(&event).parse() {
+            if let Some(value) = dom::number(&event) {
                 onchange.emit(value);
             }
             dragged.set(None);

@@ -102,6 +102,13 @@ pub(crate) fn is_at_end(element: &Element) -> bool {
     element.scroll_height() - element.scroll_top() - element.client_height() < 24
 }
 
+/// The number in the field that an event is about. As the browser reads it: Rust's own way from
+/// text to a fraction brings large tables.
+pub(crate) fn number(event: &Event) -> Option<f64> {
+    let field: HtmlInputElement = event.target()?.dyn_into().ok()?;
+    Some(field.value_as_number()).filter(|number| number.is_finite())
+}
+
 /// The value of the field that an event is about.
 pub(crate) fn value(event: &Event) -> String {
     let Some(target) = event.target() else { return String::new() };

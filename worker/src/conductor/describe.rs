@@ -108,7 +108,7 @@ fn describe_answer(response: &Response, asked: Option<MessageKind>) -> Message {
     let fields = Fields(Vec::new());
     let (kind, fields) = match response {
         Response::AppendEntries(answer) => {
-            let fields = fields.add("result", answer.kind().as_str_name().to_lowercase());
+            let fields = fields.add("result", answer.kind().as_str_name().to_ascii_lowercase());
             let fields = match &answer.matching {
                 Some(id) => fields.log_id("matching", Some(id)),
                 None => fields,
