@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use futures_channel::oneshot;
+use futures_util::future::try_join_all;
 use js_sys::{Function, Object, Promise, Reflect};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
@@ -146,23 +147,27 @@ impl Disks {
 
     /// What all disks hold, while no node runs.
     pub(super) async fn images(&self) -> Result<BTreeMap<NodeNumber, DiskImage>, JsValue> {
-        let mut images = BTreeMap::new();
-        for node in 1..=MAX_NODES {
-            let folder = match self.site.folder(&Disks::folder(node), false).await {
-                Err(error) if scope::name(&error) == "NotFoundError" => continue,
-                folder => folder?,
-            };
-            let mut image = DiskImage::new();
-            let mut index = 0;
-            while let Some(file) = folder.read(&index.to_string()).await? {
-                if let Some((name, data)) = opfs::split(&file) {
-                    image.insert(name, data.to_vec());
-                }
-                index += 1;
+        let images = try_join_all((1..=MAX_NODES).map(|node| async move {
+            Ok::<_, JsValue>(self.image(node).await?.map(|image| (node, image)))
+        }));
+        Ok(images.await?.into_iter().flatten().collect())
+    }
+
+    /// What a node's disk holds, if it has one.
+    async fn image(&self, node: NodeNumber) -> Result<Option<DiskImage>, JsValue> {
+        let folder = match self.site.folder(&Disks::folder(node), false).await {
+            Err(error) if scope::name(&error) == "NotFoundError" => return Ok(None),
+            folder => folder?,
+        };
+        let mut image = DiskImage::new();
+        let mut index = 0;
+        while let Some(file) = folder.read(&index.to_string()).await? {
+            if let Some((name, data)) = opfs::split(&file) {
+                image.insert(name, data.to_vec());
             }
-            images.insert(node, image);
+            index += 1;
         }
-        Ok(images)
+        Ok(Some(image))
     }
 
     /// What the conductor wanted to be remembered.

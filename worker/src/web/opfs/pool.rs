@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::io::{self, ErrorKind};
 use std::sync::{Arc, Weak};
 
+use futures_util::future::join_all;
 use wasm_bindgen::JsValue;
 use web_sys::{FileSystemReadWriteOptions, FileSystemSyncAccessHandle};
 
@@ -53,22 +54,35 @@ pub(super) fn is_short() -> bool {
 
 /// Opens more files.
 pub(super) async fn refill() -> Result<(), JsValue> {
-    let missing = |pool: &mut Pool| {
-        let short = FREE_WANTED > pool.free().count();
-        Ok(short.then(|| (pool.folder.clone(), pool.slots.len().to_string())))
-    };
-    while let Some((folder, name)) = with(missing).map_err(|error| error.to_string())? {
-        let Some(handle) = folder.open(&name, true).await? else {
-            return Err(JsValue::from_str("a file vanished while it was created"));
-        };
-        let slot = Slot { handle, name: None, users: Weak::new() };
-        with(|pool| {
-            pool.slots.push(slot);
-            Ok(())
-        })
-        .map_err(|error| error.to_string())?;
+    let missing = with(|pool| {
+        let first = pool.slots.len();
+        let count = FREE_WANTED.saturating_sub(pool.free().count());
+        Ok((pool.folder.clone(), first..first + count))
+    });
+    let (folder, numbers) = missing.map_err(|error| error.to_string())?;
+    // All at once: each takes several questions to another process of the browser.
+    let opened = join_all(numbers.map(|number| {
+        let folder = folder.clone();
+        async move { folder.open(&number.to_string(), true).await }
+    }));
+    let mut failed = None;
+    for handle in opened.await {
+        match handle {
+            // Places are files' names: behind a gap none has its own.
+            Ok(Some(handle)) if failed.is_some() => handle.close(),
+            Ok(Some(handle)) => {
+                let slot = Slot { handle, name: None, users: Weak::new() };
+                let pushed = with(|pool| {
+                    pool.slots.push(slot);
+                    Ok(())
+                });
+                pushed.map_err(|error| error.to_string())?;
+            }
+            Ok(None) => failed = Some("a file vanished while it was created".into()),
+            Err(error) => failed = Some(error),
+        }
     }
-    Ok(())
+    failed.map_or(Ok(()), Err)
 }
 
 fn with<T>(work: impl FnOnce(&mut Pool) -> io::Result<T>) -> io::Result<T> {
