@@ -1,17 +1,61 @@
-// Starts the page, or says in one sentence why it cannot.
+// Starts the laboratory, or says in one sentence why it cannot. Page and workers run the same
+// program, coracle.wasm, which is compiled once, while it comes in.
 const problem = (sentence) => {
   const place = document.getElementById("problem") ?? document.body;
   place.textContent = sentence;
   place.hidden = false;
 };
 
+// At once where the server calls it something else than `application/wasm`.
+const compile = async (url) => {
+  try {
+    return await WebAssembly.compileStreaming(fetch(url));
+  } catch {
+    const response = await fetch(url);
+    if (!response.ok) throw new Error("there is no coracle.wasm");
+    return WebAssembly.compile(await response.arrayBuffer());
+  }
+};
+
+const parsed = new Promise((resolve) => {
+  if (document.readyState === "loading") addEventListener("DOMContentLoaded", resolve);
+  else resolve();
+});
+
+// The conductor's worker begins before the page, which takes it over (web/src/client.rs) together
+// with what it has said until then. Without a worker there is a page that says why.
+const engine = () => {
+  const early = [];
+  try {
+    const worker = new Worker("worker.js", { type: "module", name: "conductor" });
+    worker.onmessage = ({ data }) => early.push(data);
+    // A script that cannot be run, as where workers are no modules, says nothing.
+    worker.onerror = ({ message }) => early.push(message ?? "its script does not run");
+    return { worker, early };
+  } catch (error) {
+    return { early: [String(error)] };
+  }
+};
+
+const start = async () => {
+  window.engine = engine();
+  const glue = import("./coracle.js");
+  const module = await compile(new URL("coracle.wasm", import.meta.url));
+  window.engine.worker?.postMessage(module);
+  const { default: init } = await glue;
+  await parsed;
+  await init({ module_or_path: module });
+};
+
 if (typeof WebAssembly !== "object") {
-  problem(
-    "This page runs a database in your browser, which takes WebAssembly: this browser has none " +
-      "or has it switched off. The server and its documentation work without.",
+  parsed.then(() =>
+    problem(
+      "This page runs a database in your browser, which takes WebAssembly: this browser has none " +
+        "or has it switched off. The server and its documentation work without.",
+    ),
   );
 } else {
-  import("./page.js")
-    .then(({ default: init }) => init({ module_or_path: new URL("page.wasm", import.meta.url) }))
-    .catch((error) => problem(`The page does not start: ${error}. A reload may help.`));
+  start().catch((error) =>
+    parsed.then(() => problem(`The page does not start: ${error}. A reload may help.`)),
+  );
 }

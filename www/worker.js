@@ -1,6 +1,6 @@
-// Every Web Worker of the laboratory starts here. The first message is the compiled node.wasm,
+// Every Web Worker of the laboratory starts here. The first message is the compiled coracle.wasm,
 // which takes all further ones itself; the worker's name says what it is.
-import { initSync } from "./node.js";
+import { initSync } from "./coracle.js";
 
 // What nobody caught ends this worker's part: a message of text tells its maker.
 onerror = (error) => {

@@ -6,19 +6,14 @@ use std::rc::Rc;
 
 use coracle_worker::protocol::{Answer, NodeNumber, Report, Request, Stream};
 use futures_channel::oneshot;
-use js_sys::{Array, Uint8Array, WebAssembly};
+use js_sys::{Array, Reflect, Uint8Array};
 use wasm_bindgen::prelude::*;
-use wasm_bindgen_futures::{JsFuture, spawn_local};
-use web_sys::{
-    ErrorEvent, Event, MessageEvent, Response, VisibilityState, Window, Worker, WorkerOptions,
-    WorkerType,
-};
+use wasm_bindgen_futures::spawn_local;
+use web_sys::{ErrorEvent, Event, MessageEvent, VisibilityState, Window, Worker};
 
-/// Relative to the page, wherever it is hosted.
-const MODULE: &str = "node.wasm";
-const SCRIPT: &str = "worker.js";
-/// `coracle_worker::web::CONDUCTOR`, which exists in a worker only.
-const CONDUCTOR: &str = "conductor";
+/// The property of the window with the conductor's worker, which `www/boot.js` starts before the
+/// page, and with what came from it until now.
+const STARTED: &str = "engine";
 
 /// Code, standard output, standard error.
 pub(crate) type Outcome = (i32, String, String);
@@ -31,7 +26,7 @@ struct Inner {
     on_reports: Box<dyn Fn(Vec<Report>)>,
     worker: RefCell<Option<Worker>>,
     /// Requests that go as one message, when the scripts that make them have had their turn; those
-    /// from before the worker is there wait for it.
+    /// from before the worker is taken over wait for it.
     outbox: RefCell<Vec<Request>>,
     is_leaving: Cell<bool>,
     last_id: Cell<u64>,
@@ -56,8 +51,8 @@ enum Readiness {
 }
 
 impl Engine {
-    /// Loads node.wasm once and starts the conductor's worker; `on_reports` gets all reports but
-    /// those that somebody waited for.
+    /// Takes over the conductor's worker; `on_reports` gets all reports but those that somebody
+    /// waited for.
     pub(crate) fn start(on_reports: impl Fn(Vec<Report>) + 'static) -> Engine {
         let engine = Engine(Rc::new(Inner {
             on_reports: Box::new(on_reports),
@@ -70,9 +65,11 @@ impl Engine {
             readiness: RefCell::new(Readiness::Awaited(Vec::new())),
         }));
         let started = engine.clone();
+        // The page shall hear of it when it is there itself.
         spawn_local(async move {
-            if let Err(error) = started.load().await {
-                started.take(vec![Report::Fatal { sentence: cannot_start(&error) }]);
+            if let Err(error) = started.take_over() {
+                let reason = error.as_string().unwrap_or_default();
+                started.take(vec![Report::Fatal { sentence: cannot_start(&reason) }]);
             }
         });
         engine
@@ -161,17 +158,18 @@ impl Engine {
         self.check().err().unwrap_or_else(|| "the engine has stopped".to_owned())
     }
 
-    async fn load(&self) -> Result<(), JsValue> {
+    fn take_over(&self) -> Result<(), JsValue> {
         let window = web_sys::window().ok_or("there is no window")?;
-        let module = compile(&window).await?;
-        let options = WorkerOptions::new();
-        options.set_type(WorkerType::Module);
-        options.set_name(CONDUCTOR);
-        let worker = Worker::new_with_options(SCRIPT, &options)?;
-        self.listen(&worker);
-        worker.post_message(&module)?;
-        self.0.worker.replace(Some(worker));
+        let started = Reflect::get(&window, &STARTED.into())?;
+        let worker = Reflect::get(&started, &"worker".into())?.dyn_into::<Worker>().ok();
+        if let Some(worker) = &worker {
+            self.listen(worker);
+        }
+        self.0.worker.replace(worker);
         self.post();
+        for message in Array::from(&Reflect::get(&started, &"early".into())?) {
+            self.hear(&message);
+        }
         self.watch_visibility(&window);
         Ok(())
     }
@@ -179,24 +177,30 @@ impl Engine {
     fn listen(&self, worker: &Worker) {
         let engine = self.clone();
         let on_message = Closure::<dyn FnMut(_)>::new(move |event: MessageEvent| {
-            let data = event.data();
-            engine.take(match data.as_string() {
-                Some(text) => vec![Report::Fatal { sentence: failed(&text) }],
-                None => reports(&Uint8Array::new(&data)),
-            });
+            engine.hear(&event.data());
         });
         let engine = self.clone();
         let on_error = Closure::<dyn FnMut(_)>::new(move |event: Event| {
             // A script that cannot be run, as where workers are no modules, says nothing.
             let message = event.dyn_ref::<ErrorEvent>().map(ErrorEvent::message);
             let message = message.unwrap_or_else(|| "its script does not run".into());
-            engine.take(vec![Report::Fatal { sentence: cannot_start(&message.into()) }]);
+            engine.hear(&message.into());
         });
         worker.set_onmessage(Some(on_message.as_ref().unchecked_ref()));
         worker.set_onerror(Some(on_error.as_ref().unchecked_ref()));
         // The page has one engine, as long as it lives.
         on_message.forget();
         on_error.forget();
+    }
+
+    /// Takes what the worker says: reports, or a text that says why there will be none.
+    fn hear(&self, message: &JsValue) {
+        let Some(reason) = message.as_string() else {
+            return self.take(reports(&Uint8Array::new(message)));
+        };
+        let has_begun = matches!(*self.0.readiness.borrow(), Readiness::Known(_));
+        let sentence = if has_begun { failed(&reason) } else { cannot_start(&reason) };
+        self.take(vec![Report::Fatal { sentence }]);
     }
 
     /// A hidden tab's timers are throttled: its time stands still instead.
@@ -287,21 +291,6 @@ impl Engine {
     }
 }
 
-/// Compiles node.wasm while it comes in; at once where the server calls it something else than
-/// `application/wasm`.
-async fn compile(window: &Window) -> Result<JsValue, JsValue> {
-    let streamed = WebAssembly::compile_streaming(&window.fetch_with_str(MODULE).unchecked_into());
-    if let Ok(module) = JsFuture::from(streamed).await {
-        return Ok(module);
-    }
-    let response: Response = JsFuture::from(window.fetch_with_str(MODULE)).await?.dyn_into()?;
-    if !response.ok() {
-        return Err(format!("there is no {MODULE}").into());
-    }
-    let bytes = JsFuture::from(response.array_buffer()?).await?;
-    JsFuture::from(WebAssembly::compile(&bytes)).await
-}
-
 fn reports(message: &Uint8Array) -> Vec<Report> {
     coracle_worker::decode(&message.to_vec()).unwrap_or_else(|error| {
         let sentence =
@@ -314,11 +303,7 @@ fn failed(reason: &str) -> String {
     format!("The laboratory stopped by a fault of its own ({reason}); reload the page.")
 }
 
-fn cannot_start(error: &JsValue) -> String {
-    let reason = match error.dyn_ref::<js_sys::Error>() {
-        Some(error) => String::from(error.to_string()),
-        None => error.as_string().unwrap_or_default(),
-    };
+fn cannot_start(reason: &str) -> String {
     format!(
         "The cluster does not start ({reason}): it takes WebAssembly and Web Workers of type \
          module, which browsers of 2023 and later have. The server and its documentation work \

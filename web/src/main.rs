@@ -1,7 +1,8 @@
-//! The laboratory's page.
+//! The laboratory's program: its page, and in a Web Worker the engine.
 //!
-//! Yew draws what changes seldom; [`paint`] draws what moves. The cluster itself lives in workers,
-//! which only [`client`] knows.
+//! One program for both, since they have much in common and a visitor downloads it once. In the
+//! page, Yew draws what changes seldom; [`paint`] draws what moves. The cluster itself lives in
+//! workers, which only [`client`] knows.
 //!
 //! | module | holds |
 //! |---|---|
@@ -27,5 +28,9 @@ mod state;
 mod words;
 
 fn main() {
+    #[cfg(target_arch = "wasm32")]
+    if web_sys::window().is_none() {
+        return coracle_worker::web::main();
+    }
     app::start();
 }

@@ -79,7 +79,11 @@ fn all(options: &Options, steps: &mut Steps) -> Result<()> {
         }
         run(&mut command)
     })?;
-    let site = steps.step("www", "the laboratory, as it is published", || www::build(false))?;
+    let site = steps.step("www", "the laboratory, as it is published", || {
+        let site = www::build(false)?;
+        www::check_size(&site)?;
+        Ok(site)
+    })?;
     steps.step("browser", "the laboratory, used as a visitor does", || {
         let visit = Visit::prepare(&site)?;
         visit.test(None)?;

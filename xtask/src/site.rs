@@ -104,13 +104,13 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("coracle-site-{}", std::process::id()));
         fs::create_dir_all(folder.join("site")).unwrap();
         fs::write(folder.join("site/index.html"), "hello").unwrap();
-        fs::write(folder.join("site/node.wasm"), "\0asm").unwrap();
+        fs::write(folder.join("site/coracle.wasm"), "\0asm").unwrap();
         fs::write(folder.join("secret"), "no").unwrap();
         let address = serve(&folder.join("site"), 0).unwrap();
 
         assert!(ask(address, "GET / HTTP/1.1").ends_with("\r\n\r\nhello"));
         assert!(ask(address, "HEAD /index.html?a=1 HTTP/1.1").ends_with("close\r\n\r\n"));
-        assert!(ask(address, "GET /node.wasm HTTP/1.1").contains("Type: application/wasm\r\n"));
+        assert!(ask(address, "GET /coracle.wasm HTTP/1.1").contains("Type: application/wasm\r\n"));
         for target in ["/../secret", "/missing", "//etc/passwd", "secret", "/site/.."] {
             let answer = ask(address, &format!("GET {target} HTTP/1.1"));
             assert!(answer.starts_with("HTTP/1.1 404 "), "{target}: {answer}");

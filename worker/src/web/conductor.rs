@@ -122,13 +122,14 @@ struct Host {
 impl Host {
     /// Begins on whatever the disks hold. `steal`: takes them from another tab.
     async fn start(inbox: Rc<Inbox>, steal: bool, mut settings: Settings) -> Host {
+        let processes = Rc::new(Processes::default());
+        processes.prepare(settings.nodes);
         let losing = inbox.clone();
         let storage = Storage::open(steal, move || {
             losing.lost.set(true);
             losing.wake();
         })
         .await;
-        let processes = Rc::new(Processes::default());
         let mut boot = Boot { settings: settings.clone(), ..Boot::default() };
         if let Storage::Browser(disks) = &storage {
             processes.store_in(Some(disks.clone()));

@@ -10,7 +10,7 @@
 //! | [`wire`] | what the conductor's worker and a node's say to each other |
 //! | [`scope`] | the little of JavaScript that all of them need |
 //!
-//! The page compiles node.wasm once and posts it to the conductor's worker, which posts it on to
+//! The page compiles the program once and posts it to the conductor's worker, which posts it on to
 //! each node's. Nothing outside this module knows that there is a browser.
 
 mod conductor;
@@ -21,7 +21,7 @@ mod scope;
 mod storage;
 mod wire;
 
-/// The name of the conductor's worker; a node's is called after its folder.
+/// The name of the conductor's worker.
 pub const CONDUCTOR: &str = "conductor";
 
 /// Runs in every worker, when its instance has been made.

@@ -27,10 +27,18 @@ pub(super) struct Processes {
     /// Where disks are; `None` is in memory.
     disks: RefCell<Option<Disks>>,
     running: RefCell<BTreeMap<NodeNumber, Rc<Process>>>,
+    /// Made before it was known for which nodes.
+    spares: RefCell<Vec<Process>>,
     images: RefCell<BTreeMap<NodeNumber, DiskImage>>,
 }
 
 impl Processes {
+    /// Makes workers for so many nodes: they load while the disks are looked for.
+    pub(super) fn prepare(&self, count: NodeNumber) {
+        // One that cannot be made now is made, or missed, when it is needed.
+        self.spares.borrow_mut().extend((0..count).filter_map(|_| Process::make().ok()));
+    }
+
     /// Says where the disks of nodes are that are made from now on.
     pub(super) fn store_in(&self, disks: Option<Disks>) {
         self.disks.replace(disks);
@@ -49,7 +57,10 @@ impl Processes {
             }
         }
         let all = of_nodes.into_iter().map(|(node, tasks)| self.perform_of(node, tasks));
-        join_all(all).await.into_iter().flatten().collect()
+        let outcomes = join_all(all).await.into_iter().flatten().collect();
+        // The first tasks make all nodes that there are.
+        self.spares.borrow_mut().clear();
+        outcomes
     }
 
     /// Losing it costs what a reload would bring back, and nothing now: no reason to stop.
@@ -91,9 +102,11 @@ impl Processes {
         let kept = self.images.borrow_mut().remove(&node);
         let image = if in_memory { image.or(kept) } else { image };
         let folder = Disks::folder(node);
-        let process = Process::make(&folder, in_memory).map_err(|error| {
+        let spare = self.spares.borrow_mut().pop();
+        let process = spare.map_or_else(Process::make, Ok).map_err(|error| {
             format!("the browser does not make a worker: {}", scope::text(&error))
         })?;
+        process.in_memory.set(in_memory);
         let process = Rc::new(process);
         self.running.borrow_mut().insert(node, process.clone());
         let folder = (!in_memory).then_some(folder);
@@ -118,7 +131,7 @@ impl Processes {
         let Some(process) = process else {
             return;
         };
-        if process.in_memory
+        if process.in_memory.get()
             && let Some(image) = process.image().await
         {
             self.images.borrow_mut().insert(node, image);
@@ -152,7 +165,8 @@ const OUT_OF_TURN: &str = "its worker answered something else than what it was a
 /// A node's worker; dropping it terminates it.
 struct Process {
     worker: Worker,
-    in_memory: bool,
+    /// Where its disk is, once it has one.
+    in_memory: Cell<bool>,
     state: Rc<State>,
     /// They are called as long as the worker lives.
     _listeners: (Closure<dyn FnMut(MessageEvent)>, Closure<dyn FnMut(Event)>),
@@ -185,17 +199,18 @@ impl State {
 }
 
 impl Process {
-    fn make(name: &str, in_memory: bool) -> Result<Process, JsValue> {
+    fn make() -> Result<Process, JsValue> {
         let options = WorkerOptions::new();
         options.set_type(WorkerType::Module);
-        options.set_name(name);
+        options.set_name("node");
         let worker = Worker::new_with_options("worker.js", &options)?;
         let state = Rc::new(State::default());
         let told = state.clone();
         let on_message =
             Closure::<dyn FnMut(_)>::new(move |event: MessageEvent| {
                 match wire::read(&event.data()) {
-                    Ok(FromNode::Died(reason)) | Err(reason) => told.died(reason),
+                    Ok(FromNode::Died(reason)) => told.died(reason),
+                    Err(reason) => told.died(format!("its program failed: {reason}")),
                     Ok(message) => told.answered(Ok(message)),
                 }
             });
@@ -207,6 +222,7 @@ impl Process {
         worker.set_onmessage(Some(on_message.as_ref().unchecked_ref()));
         worker.set_onerror(Some(on_error.as_ref().unchecked_ref()));
         worker.post_message(&wasm_bindgen::module())?;
+        let in_memory = Cell::new(false);
         Ok(Process { worker, in_memory, state, _listeners: (on_message, on_error) })
     }
 
