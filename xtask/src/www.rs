@@ -1,8 +1,8 @@
 //! `cargo xtask www`: page and workers, built into `www/dist`, a folder that any web server can
 //! host: relative addresses only, and no special headers.
 //!
-//! cargo compiles the program for wasm, wasm-bindgen writes the glue that loads it, `wasm-opt` makes
-//! it small, and the static files of `www` go beside them. What is newer than everything
+//! cargo compiles the program for wasm, wasm-bindgen writes the glue that loads it, `wasm-opt`
+//! makes it small, and the static files of `www` go beside them. What is newer than everything
 //! it is made from is kept. `--dev` skips what makes things small and takes its time.
 
 use std::fs;
@@ -19,9 +19,9 @@ use crate::{paths, setup, site, wasm};
 const PACKAGE: &str = "coracle-web";
 const NAME: &str = "coracle";
 
-/// Bytes in brotli that a visitor may have to download: what has been reached, and a little for what
-/// is still to come. The aim is less (see docs/laboratory-benchmarks.md).
-const TRANSFER_MAX: u64 = 830_000;
+/// Bytes in brotli that a visitor may have to download: what has been reached, and a little for
+/// what is still to come. The aim is less (see docs/laboratory-benchmarks.md).
+const TRANSFER_MAX: u64 = 900_000;
 
 /// The folder of `www` that is built.
 const DIST: &str = "dist";

@@ -345,8 +345,8 @@ fn config(options: &ConsensusOptions) -> Config {
     }
 }
 
-/// What openraft's own check can find wrong with our configuration. (That one also reads a text with
-/// fractions, and the tables for that are large where the store is downloaded.)
+/// What openraft's own check can find wrong with our configuration. (That one also reads a text
+/// with fractions, and the tables for that are large where the store is downloaded.)
 fn check(config: &Config) -> Result<(), String> {
     let Config { heartbeat_interval, election_timeout_min, election_timeout_max, .. } = config;
     if election_timeout_min < election_timeout_max && election_timeout_min > heartbeat_interval {
