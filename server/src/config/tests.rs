@@ -24,11 +24,11 @@ fn config(arguments: &[&str], environment: &[(&str, &str)]) -> Config {
 
 /// What is said of a configuration, as text.
 fn texts(config: &Config) -> Vec<&str> {
-    let text = |warning| match warning {
+    let texts = config.warnings.iter().filter_map(|warning| match warning {
         Warning::Text(text) => Some(text.as_str()),
         _ => None,
-    };
-    config.warnings.iter().filter_map(text).collect()
+    });
+    texts.collect()
 }
 
 fn error(arguments: &[&str], environment: &[(&str, &str)]) -> (u8, String) {
