@@ -1,5 +1,5 @@
-//! Every error of etcd's table (`core/src/error.rs`, ETCD.md 2.12) that a client can provoke, by its
-//! code and its text. What real etcd 3.5.1 has too is asked of both.
+//! The errors of etcd's table (`core/src/error.rs`, ETCD.md 2.12) that a client can provoke, by
+//! code and text. What real etcd 3.5.1 has too is asked of both.
 //!
 //! | errors | provoked by |
 //! |---|---|
@@ -10,8 +10,8 @@
 //!
 //! Provoked by no test yet: `server stopped`, `leader changed`, `too many requests`, `unhealthy
 //! cluster` and the time-outs by cause, which need a cluster that fails at the right moment. No
-//! request of 3.7 leads to `member ID already exist` (but within one second), `cluster ID mismatch`,
-//! `not capable` and `no inflight downgrade job` (3.7 takes that for a success). `watch canceled`,
+//! request of 3.7 leads to `member ID already exist` (but within one second), `not capable`,
+//! `cluster ID mismatch` and `no inflight downgrade job` (3.7 takes that for a success). `watch canceled`,
 //! `request canceled` and `context deadline exceeded` never leave the server: the client has gone.
 
 use std::time::Duration;

@@ -2,7 +2,7 @@
 //!
 //! | what | why |
 //! |---|---|
-//! | fields of `-w json` that 3.5.1 does not know (`storageVersion`, `dbSizeQuota`, `downgradeInfo`, `hash_revision`) | the messages have grown |
+//! | fields of `-w json` that 3.5.1 does not know, listed in [`NEWER`] | the messages have grown |
 //! | the help before a complaint about a flag | 3.7 has more flags |
 //! | `lease revoke -w protobuf` | 3.5.1 prints a Go struct into its complaint |
 //! | `took` of `-w fields` | a time |
