@@ -9,10 +9,11 @@
 //! | of users, roles, tokens and rights | the tests of authentication |
 //!
 //! Provoked by no test yet: `server stopped`, `leader changed`, `too many requests`, `unhealthy
-//! cluster` and the time-outs by cause, which need a cluster that fails at the right moment. No
-//! request of 3.7 leads to `member ID already exist` (but within one second), `not capable`,
-//! `cluster ID mismatch` and `no inflight downgrade job` (3.7 takes that for a success). `watch canceled`,
-//! `request canceled` and `context deadline exceeded` never leave the server: the client has gone.
+//! cluster` and the time-outs by cause, which need a cluster that fails at the right moment.
+//! No request of 3.7 leads to `member ID already exist` (but within one second), `not capable`,
+//! `cluster ID mismatch` and `no inflight downgrade job` (3.7 takes that for a success).
+//! `watch canceled`, `request canceled` and `context deadline exceeded` never leave the server: the
+//! client has gone.
 
 use std::time::Duration;
 
