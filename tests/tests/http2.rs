@@ -178,21 +178,20 @@ fn run(kind: Kind) -> Result<()> {
 
 #[test]
 fn w_04_streams_of_a_connection_are_limited() -> Result<()> {
-    for kind in [Kind::Coracle, Kind::Etcd] {
-        let cluster = Cluster::start_with(kind, 1, &["--max-concurrent-streams=2"])?;
-        let mut client = Http2::connect(&cluster.client_address(0))?;
-        client.watch()?;
-        client.watch()?;
-        let request = pb::RangeRequest { key: "key".into(), ..Default::default() };
-        let third = client.call(RANGE, &request, true)?;
-        let answer = loop {
-            let frame = client.next()?;
-            if frame.stream == third {
-                break frame;
-            }
-        };
-        ensure!(answer.kind == RST_STREAM && answer.payload == REFUSED_STREAM, "{kind:?}");
-    }
+    // etcd 3.5.1 does not know the flag yet.
+    let cluster = Cluster::start_with(Kind::Coracle, 1, &["--max-concurrent-streams=2"])?;
+    let mut client = Http2::connect(&cluster.client_address(0))?;
+    client.watch()?;
+    client.watch()?;
+    let request = pb::RangeRequest { key: "key".into(), ..Default::default() };
+    let third = client.call(RANGE, &request, true)?;
+    let answer = loop {
+        let frame = client.next()?;
+        if frame.stream == third {
+            break frame;
+        }
+    };
+    ensure!(answer.kind == RST_STREAM && answer.payload == REFUSED_STREAM, "{:?}", answer.payload);
     Ok(())
 }
 
