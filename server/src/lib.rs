@@ -10,6 +10,7 @@
 pub mod config;
 pub mod server;
 
+mod discovery;
 mod front;
 mod http;
 mod net;
@@ -23,3 +24,5 @@ pub mod codec;
 pub mod ctl_client;
 pub mod grpc;
 pub mod logging;
+pub mod supervisor;
+pub mod tcp_gateway;

@@ -1,4 +1,4 @@
-//! The `coracle` command: `serve`, `ctl`, or either by the name `etcd` or `etcdctl`.
+//! The `coracle` command: `serve`, `ctl`, `gateway`; by the name `etcd` or `etcdctl` it is that.
 
 use std::env;
 use std::ffi::OsString;
@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use coracle_core::node::{ETCD_VERSION, StopReason};
 use coracle_server::config::{self, Config, ConfigError, Parsed, Warning};
 use coracle_server::logging::FATAL;
-use coracle_server::{ctl_client, logging, server::Server};
+use coracle_server::{ctl_client, logging, server::Server, supervisor, tcp_gateway};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 fn main() -> ExitCode {
@@ -22,12 +22,16 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = given.iter().map(text).collect();
     let name = Path::new(&program).file_name().and_then(|name| name.to_str()).unwrap_or_default();
     match name {
+        "etcd" if arguments.first().is_some_and(|first| first == "gateway") => {
+            return gateway(&arguments[1..]);
+        }
         "etcd" => return serve(&arguments),
         "etcdctl" => return ctl_client::run(given),
         _ => {}
     }
     match arguments.first().map(String::as_str) {
         Some("serve") => serve(&arguments[1..]),
+        Some("gateway") => gateway(&arguments[1..]),
         Some("ctl") => ctl_client::run(given.split_off(1)),
         // `coracle --version`, `coracle --help`, and flags without `serve`.
         Some(flag) if flag.starts_with('-') => serve(&arguments),
@@ -67,6 +71,26 @@ fn serve(arguments: &[String]) -> ExitCode {
     }
 }
 
+fn gateway(arguments: &[String]) -> ExitCode {
+    let config = match tcp_gateway::parse(arguments) {
+        Ok(Some(config)) => config,
+        Ok(None) => return print(tcp_gateway::USAGE),
+        Err(error) => {
+            complain(&format!("Error: {error}\n{}", tcp_gateway::USAGE));
+            return ExitCode::FAILURE;
+        }
+    };
+    logging::start_default();
+    let served = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .and_then(|runtime| runtime.block_on(tcp_gateway::serve(config)));
+    if let Err(error) = served {
+        tracing::error!(target: FATAL, %error, "failed to start the gateway");
+    }
+    ExitCode::FAILURE
+}
+
 /// Serves until a signal, or until the node stops.
 fn run(config: Config) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -87,7 +111,7 @@ fn run(config: Config) -> Result<ExitCode> {
                 return Ok((None, End::Signal(signal)));
             }
         };
-        notify_supervisor();
+        supervisor::notify_ready();
         let ended = tokio::select! {
             reason = server.stopped() => End::Node(reason),
             signal = first(&mut terminate, &mut interrupt) => End::Signal(signal),
@@ -96,7 +120,7 @@ fn run(config: Config) -> Result<ExitCode> {
     })?;
     if let End::Node(StopReason::Fatal(reason)) = ended {
         // Its storage cannot be trusted any more: not one more answer.
-        tracing::error!(reason, "the member must stop");
+        tracing::error!(target: FATAL, reason, "the member must stop");
         std::process::exit(1);
     }
     if let End::Signal(signal) = &ended {
@@ -139,16 +163,6 @@ fn die_of(signal: SignalKind) -> ExitCode {
         libc::raise(number);
     }
     ExitCode::from(128_u8.saturating_add(u8::try_from(number).unwrap_or(0)))
-}
-
-/// Tells systemd, if it asked to be told, that the server is up (sd_notify(3)).
-fn notify_supervisor() {
-    let Some(path) = env::var_os("NOTIFY_SOCKET") else { return };
-    let sent = std::os::unix::net::UnixDatagram::unbound()
-        .and_then(|socket| socket.send_to(b"READY=1", path));
-    if let Err(error) = sent {
-        tracing::warn!(%error, "cannot notify the service manager");
-    }
 }
 
 /// The lines of `etcd --version`, which scripts read.

@@ -15,7 +15,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use coracle_core::limits::GRPC_OVERHEAD_BYTES;
@@ -28,6 +28,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::config::urls::Url;
+pub use crate::discovery::DiscoveryError;
+use crate::discovery::discover;
 use crate::front::call::{Call, Status};
 use crate::front::{Front, Handler, Settings};
 use crate::http;
@@ -55,6 +57,10 @@ pub enum ServeError {
     Secrets(String),
     #[error("cannot use the TLS configuration: {0}")]
     Tls(String),
+    #[error("cannot lock the memory (--memory-mlock): {0}; raise the limit (ulimit -l)")]
+    Memory(io::Error),
+    #[error(transparent)]
+    Discovery(#[from] DiscoveryError),
     #[error("cannot start a thread: {0}")]
     Thread(#[from] io::Error),
     #[error(transparent)]
@@ -75,10 +81,9 @@ pub struct Server {
 
 impl Server {
     /// Starts what `config` describes and returns when clients are served.
-    pub async fn start(config: Config) -> Result<Server, ServeError> {
+    pub async fn start(mut config: Config) -> Result<Server, ServeError> {
         let secrets = Secrets::new(&config.auth).map_err(ServeError::Secrets)?;
-        let disk = NativeDisk::open(&config.data_dir, config.fsync)
-            .map_err(|cause| ServeError::DataDir { path: config.data_dir.clone(), cause })?;
+        let disk = open_disk(&mut config).await?;
         let security = Security::new(&config).map_err(ServeError::Tls)?;
         let options = SocketOptions { reuse_port: config.socket.reuse_port };
         let client_settings = Settings {
@@ -99,11 +104,12 @@ impl Server {
         let peers = Peers { listeners: peers, dial: security.to_peers };
 
         let threads = config.front_threads;
+        let slow_request = config.warning_unary_request_duration;
         let urls = config.listen_client_urls.clone();
         let (node, member, outlook) = NodeThread::start(config, disk, secrets, peers).await?;
         let (serving, is_serving) = watch::channel(true);
         let router = Router::new(member.clone(), outlook, is_serving);
-        let services = Arc::new(Services { member: member.clone(), router });
+        let services = Arc::new(Services { slow_request, member: member.clone(), router });
         let metrics = Front::start(metrics, 1, &services)?;
         if timeout(PUBLISH_LIMIT, member.published()).await.is_err() {
             tracing::warn!("the cluster is not ready, serving clients nevertheless");
@@ -161,6 +167,32 @@ struct Peers {
     dial: Connector,
 }
 
+/// Opens the member's folders; a member that is new there finds out with whom it forms a cluster.
+async fn open_disk(config: &mut Config) -> Result<NativeDisk, ServeError> {
+    if config.memory_mlock {
+        lock_memory().map_err(ServeError::Memory)?;
+    }
+    let unusable = |path: &PathBuf, cause| ServeError::DataDir { path: path.clone(), cause };
+    let disk = match &config.wal_dir {
+        None => NativeDisk::open(&config.data_dir, config.fsync),
+        Some(wal_dir) => NativeDisk::open_with_wal(&config.data_dir, wal_dir, config.fsync),
+    };
+    let disk = disk.map_err(|cause| unusable(&config.data_dir, cause))?;
+    if !disk.is_used().map_err(|cause| unusable(&config.data_dir, cause))? {
+        discover(&config.discovery, &mut config.node).await?;
+    }
+    Ok(disk)
+}
+
+/// Keeps all pages of the process in memory, those to come included (`--memory-mlock`).
+fn lock_memory() -> io::Result<()> {
+    // SAFETY: the call takes plain flags and touches no memory of ours.
+    match unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// The thread with the node's runtime. Everything of the node and of its peers runs on it.
 struct NodeThread {
     handle: Handle,
@@ -210,14 +242,15 @@ fn run_node(
         let transport = Arc::new(TcpTransport::new(Handle::current(), peers.dial));
         let native = Native::new(Arc::new(disk), transport, secrets);
         let election_timeout = config.node.election_timeout;
-        let started = match Node::start(config.node, native).await {
-            Ok(member) => serve_peers(&member, peers.listeners, &stopping).map(|()| {
-                let (seen, outlook) = watch::channel(Outlook::default());
-                tokio::spawn(rpc::keep_looking(member.clone(), election_timeout, seen));
-                (member, outlook)
-            }),
-            Err(error) => Err(error.into()),
+        let started = async {
+            let member = Node::start(config.node, native).await?;
+            serve_peers(&member, peers.listeners, &stopping)?;
+            member.check_before_serving().await?;
+            let (seen, outlook) = watch::channel(Outlook::default());
+            tokio::spawn(rpc::keep_looking(member.clone(), election_timeout, seen));
+            Ok((member, outlook))
         };
+        let started = started.await;
         // Nobody waits for it only if the start was given up.
         if result.send(started).is_ok() {
             stopping.cancelled().await;
@@ -254,8 +287,34 @@ fn serve_peers(
     Ok(())
 }
 
+/// Calls that last as long as their clients like.
+const STREAMS: [&str; 6] = [
+    "/etcdserverpb.KV/RangeStream",
+    "/etcdserverpb.Watch/Watch",
+    "/etcdserverpb.Lease/LeaseKeepAlive",
+    "/etcdserverpb.Maintenance/Snapshot",
+    "/v3electionpb.Election/Observe",
+    "/grpc.health.v1.Health/Watch",
+];
+
+/// Tells the log of a call that takes longer than `limit`, in etcd's words.
+async fn timed(answer: BoxFuture<'static, ()>, limit: Duration, path: String) {
+    let began = Instant::now();
+    answer.await;
+    let spent = began.elapsed();
+    if spent > limit {
+        tracing::warn!(
+            "time spent" = format!("{spent:?}"),
+            "response type" = path,
+            "request stats"
+        );
+    }
+}
+
 /// What the front hands its calls to.
 struct Services {
+    /// `--warning-unary-request-duration`
+    slow_request: Duration,
     member: Arc<Member>,
     router: Router,
 }
@@ -266,7 +325,12 @@ impl Handler for Services {
         path: &str,
         call: Call,
     ) -> Result<BoxFuture<'static, ()>, (Call, Status)> {
-        self.router.route(path, call)
+        let answer = self.router.route(path, call)?;
+        Ok(if STREAMS.contains(&path) {
+            answer
+        } else {
+            Box::pin(timed(answer, self.slow_request, path.to_owned()))
+        })
     }
 
     async fn http(self: &Arc<Self>, request: ::http::Request<()>) -> ::http::Response<Bytes> {

@@ -128,7 +128,8 @@ pub struct LocalCluster {
     pub disks: BTreeMap<usize, MemoryDisk>,
     pub nodes: BTreeMap<usize, Arc<LocalNode>>,
     initial: Vec<(String, String)>,
-    adjust: Option<fn(&mut NodeConfig)>,
+    /// What to change of the configuration of nodes that start from now on.
+    pub adjust: Option<fn(&mut NodeConfig)>,
 }
 
 /// The peer URL of node `number`.
@@ -181,6 +182,10 @@ impl LocalCluster {
             started: Instant::now(),
         };
         let node = Node::start(config, platform).await?;
+        if let Err(refused) = node.check_before_serving().await {
+            node.shutdown().await;
+            return Err(refused);
+        }
         let mut nodes = self.board.nodes.lock().expect("lock");
         nodes.insert(peer_url(number), Arc::downgrade(&node));
         drop(nodes);

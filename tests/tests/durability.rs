@@ -161,7 +161,7 @@ fn value(number: usize) -> String {
 /// The newest segment of the member's log.
 fn newest_wal(cluster: &Cluster) -> Result<PathBuf> {
     let mut segments = Vec::new();
-    for entry in fs::read_dir(cluster.data_dir(0).join("member"))? {
+    for entry in fs::read_dir(cluster.data_dir(0).join("member/wal"))? {
         let path = entry?.path();
         if file_name(&path).starts_with("wal-") {
             segments.push(path);

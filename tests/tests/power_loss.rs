@@ -35,6 +35,7 @@ use coracle_core::api::mvccpb::KeyValue;
 use coracle_core::apply::{self, ApplyContext, LeaseKeeper};
 use coracle_core::backend::{Backend, BackendOptions, Bucket};
 use coracle_core::error::Fatal;
+use coracle_core::limits::COMPACTION_BATCH;
 use coracle_core::mvcc::Store;
 use coracle_core::platform::{Disk, Fault, FaultyDisk, MemoryDisk, SplitMix64};
 use coracle_core::wal::{Batch, Kind, Wal, WalOptions};
@@ -415,7 +416,7 @@ impl Member {
                 }
                 Action::Flush => self.backend.flush()?,
                 Action::Defragment => self.backend.defragment()?,
-                Action::CompactStep => drop(self.store.compact_step()),
+                Action::CompactStep => drop(self.store.compact_step(COMPACTION_BATCH)),
                 Action::Purge => self.purge(random)?,
             }
         }

@@ -15,7 +15,7 @@ use super::revision::Change;
 use super::store::{Store, change_of};
 use crate::backend::{Backend, Bucket};
 use crate::error::{Error, Fatal};
-use crate::limits::{COMPACTION_BATCH, RANGE_SLICE_KEYS};
+use crate::limits::RANGE_SLICE_KEYS;
 
 /// etcd's names in the bucket `meta`.
 const SCHEDULED: &[u8] = b"scheduledCompactRev";
@@ -70,8 +70,9 @@ impl Store {
         Ok(())
     }
 
-    /// Removes a bounded part of what compactions have forgotten; `false` if nothing is left.
-    pub fn compact_step(&self) -> bool {
+    /// Removes what compactions have forgotten, about `batch` changes of it; `false` if nothing is
+    /// left.
+    pub fn compact_step(&self, batch: usize) -> bool {
         let mut compaction = self.compaction.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(current) = compaction.as_mut() else {
             return false;
@@ -80,7 +81,7 @@ impl Store {
             current.after.as_deref(),
             current.revision,
             RANGE_SLICE_KEYS,
-            COMPACTION_BATCH,
+            batch,
         );
         let keys = dropped.iter().map(|change| change.stored_key().into()).collect();
         self.backend.delete_all(Bucket::Key, keys);

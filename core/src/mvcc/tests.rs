@@ -12,6 +12,7 @@ use crate::api::etcdserverpb::{RangeRequest, RangeResponse, ResponseHeader};
 use crate::api::mvccpb::KeyValue;
 use crate::backend::{Backend, BackendOptions};
 use crate::error::Error;
+use crate::limits::COMPACTION_BATCH;
 use crate::platform::{MemoryDisk, SplitMix64};
 
 const KEYS: [&str; 7] = ["a", "a\0", "aa", "ab", "b", "c", "d"];
@@ -352,7 +353,7 @@ fn any_history_reads_as_the_model() {
                 0..=59 => lab.write(),
                 60..=63 => lab.compact(),
                 64..=75 => {
-                    lab.store.compact_step();
+                    lab.store.compact_step(COMPACTION_BATCH);
                 }
                 76..=79 => lab.backend.flush().unwrap(),
                 80 => lab.restart(),
@@ -360,7 +361,7 @@ fn any_history_reads_as_the_model() {
             }
             lab.check();
         }
-        while lab.store.compact_step() {}
+        while lab.store.compact_step(COMPACTION_BATCH) {}
         let stored = lab.backend.scan(crate::backend::Bucket::Key, b"", usize::MAX).unwrap();
         let stored: Vec<_> = stored.iter().map(|(key, _)| key.clone()).collect();
         let kept = lab.model.kept();
@@ -402,7 +403,7 @@ fn rev_06_the_revision_survives_the_compaction_of_the_newest_tombstones() {
     assert_eq!(delete(&store, "b"), 5);
     store.compact(5).unwrap();
     assert!(store.compaction_pending());
-    while store.compact_step() {}
+    while store.compact_step(COMPACTION_BATCH) {}
     backend.flush().unwrap();
     drop((backend, store));
     let (backend, store) = open(&disk);
@@ -428,7 +429,7 @@ fn cmp_02_a_compaction_is_resumed_after_a_restart() {
     let hash = store.hash_kv(0).unwrap().unwrap();
     let old = RangeRequest { key: "a".into(), revision: 5, ..Default::default() };
     assert_eq!(store.range(&old).unwrap(), Err(Error::Compacted));
-    while store.compact_step() {}
+    while store.compact_step(COMPACTION_BATCH) {}
     assert_eq!(backend.scan(crate::backend::Bucket::Key, b"", 10).unwrap().len(), 2);
     assert_eq!(store.hash_kv(0).unwrap().unwrap(), hash, "the same however far removal has come");
 }
@@ -439,7 +440,7 @@ fn cmp_03_a_watcher_from_the_compact_revision_still_sees_the_delete() {
     write(&store, &[("a", "1")]);
     delete(&store, "a");
     store.compact(3).unwrap();
-    while store.compact_step() {}
+    while store.compact_step(COMPACTION_BATCH) {}
     let events = store.events(3, 10).unwrap().unwrap();
     assert_eq!((events.len(), events[0].revision, events[0].events[0].r#type), (1, 3, 1));
     assert_eq!(store.events(2, 10).unwrap(), Err(Error::Compacted));
@@ -571,7 +572,7 @@ fn readers_and_compaction_run_beside_the_writer() {
         if round % 10 == 0 {
             store.compact(store.current_revision()).unwrap();
         }
-        store.compact_step();
+        store.compact_step(COMPACTION_BATCH);
         if round % 25 == 0 {
             backend.flush().unwrap();
         }

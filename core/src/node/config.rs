@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::AutoCompaction;
 use crate::limits;
 use crate::wal::WalOptions;
 
@@ -53,6 +54,26 @@ pub struct NodeConfig {
     pub client_cert_auth: bool,
     /// `--pre-vote`
     pub pre_vote: bool,
+    /// `--auto-compaction-mode` and `--auto-compaction-retention`
+    pub auto_compaction: Option<AutoCompaction>,
+    /// `--compaction-batch-limit`: keys that a compaction removes at once.
+    pub compaction_batch_limit: usize,
+    /// `--compaction-sleep-interval`: the pause between two of these batches.
+    pub compaction_sleep_interval: Duration,
+    /// `--backend-batch-interval`: after which applied state is made durable.
+    pub backend_batch_interval: Duration,
+    /// The gate `InitialCorruptCheck`
+    pub initial_corrupt_check: bool,
+    /// `--corrupt-check-time`; zero: never.
+    pub corrupt_check_time: Duration,
+    /// `--compact-hash-check-time`, if the gate `CompactHashCheck` is open.
+    pub compact_hash_check: Option<Duration>,
+    /// `--warning-apply-duration`
+    pub warning_apply_duration: Duration,
+    /// `--lease-reads`: linearizable reads by the leader's lease, which trusts clocks.
+    pub lease_reads: bool,
+    /// `--force-new-cluster`
+    pub force_new_cluster: bool,
     /// Sizes of the log's files.
     pub wal: WalOptions,
     /// Bytes of page cache of the state backend.
@@ -82,6 +103,16 @@ impl NodeConfig {
             auth_token_ttl: Duration::from_secs(300),
             client_cert_auth: false,
             pre_vote: true,
+            auto_compaction: None,
+            compaction_batch_limit: limits::COMPACTION_BATCH,
+            compaction_sleep_interval: Duration::from_millis(10),
+            backend_batch_interval: Duration::from_millis(100),
+            initial_corrupt_check: false,
+            corrupt_check_time: Duration::ZERO,
+            compact_hash_check: None,
+            warning_apply_duration: Duration::from_millis(100),
+            lease_reads: false,
+            force_new_cluster: false,
             wal: WalOptions::default(),
             backend_cache_bytes: 64 * 1024 * 1024,
         }

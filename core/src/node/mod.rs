@@ -8,10 +8,12 @@
 //! store is read on the caller's own thread.
 
 mod auth;
+mod auto_compaction;
 mod bootstrap;
 mod cluster;
 mod concurrency;
 mod config;
+mod corruption;
 mod election;
 mod info;
 mod kv;
@@ -28,12 +30,13 @@ mod tasks;
 mod version;
 mod watch;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_channel::mpsc;
 
+pub use auto_compaction::AutoCompaction;
 pub use config::{InitialClusterState, NodeConfig};
 pub use election::NodeObserver;
 pub use info::{Histogram, NodeInfo, NodeProgress, StartError, StopReason};
@@ -57,7 +60,8 @@ use crate::platform::{Platform, Transport};
 use crate::raft::log::{LogHost, LogMetrics, LogOptions};
 use crate::raft::types::AsyncRuntime;
 use crate::raft::{
-    Consensus, ConsensusOptions, LogStore, NetworkFactory, StateMachine, StateMachineShared,
+    Consensus, ConsensusOptions, LogStore, NetworkFactory, SlowApplies, StateMachine,
+    StateMachineShared, force_single_voter,
 };
 use crate::trace::{Event, Trace};
 use crate::watch::Hub;
@@ -91,6 +95,8 @@ pub struct Node<P: Platform> {
     trace: Trace,
     counters: Counters,
     command_ids: AtomicU64,
+    /// While the members of a lost cluster are being forgotten (`--force-new-cluster`).
+    forgetting: AtomicBool,
 }
 
 #[derive(Default)]
@@ -108,9 +114,7 @@ impl<P: Platform> Node<P> {
     pub async fn start(config: NodeConfig, platform: P) -> Result<Arc<Node<P>>, StartError> {
         let platform = Arc::new(platform);
         let stop = Arc::new(StopSignal::default());
-        let options =
-            BackendOptions { cache_bytes: config.backend_cache_bytes, ..BackendOptions::default() };
-        let backend = Arc::new(Backend::open(platform.disk(), options)?);
+        let backend = open_backend(&config, &platform)?;
         let members = Arc::new(Members::open(backend.clone())?);
         let start = bootstrap::bootstrap(&config, &*platform, &backend, &members).await?;
         let applier =
@@ -121,8 +125,10 @@ impl<P: Platform> Node<P> {
             worker: platform.worker("backend"),
             on_fatal: fatal_handler(&stop),
             trace: platform.trace(),
+            slow: slow_applies(&config, &platform),
         });
         let log = open_log(&config, &platform, &shared)?;
+        let forced = config.force_new_cluster && force_new_cluster(&log, &start).await?;
         let network = NetworkFactory {
             members: members.clone(),
             transport: platform.transport(),
@@ -130,15 +136,11 @@ impl<P: Platform> Node<P> {
             on_removed: removed_handler(&stop),
         };
         let state_machine = StateMachine::open(applier.clone(), shared.clone())?;
-        let consensus = Consensus::start(
-            start.identity.member_id,
-            &consensus_options(&config),
-            network,
-            log.clone(),
-            state_machine,
-        )
-        .await
-        .map_err(StartError::Config)?;
+        let options = consensus_options(&config);
+        let consensus =
+            Consensus::start(network.own_id, &options, network, log.clone(), state_machine)
+                .await
+                .map_err(StartError::Config)?;
         if !start.form.is_empty() {
             consensus.initialize(start.form.clone()).await.map_err(StartError::Config)?;
         }
@@ -155,6 +157,7 @@ impl<P: Platform> Node<P> {
             hub: applier.hub.clone(),
             transport: platform.transport(),
             command_ids: AtomicU64::new(platform.random()),
+            forgetting: AtomicBool::new(forced),
             reconcile_receiver: Mutex::new(Some(reconcile_receiver)),
             counters: Counters::default(),
             leadership: Leadership::default(),
@@ -246,7 +249,7 @@ impl<P: Platform> Node<P> {
             ranges: count(&self.counters.ranges),
             deletes: count(&self.counters.deletes),
             txns: count(&self.counters.txns),
-            slow_applies: 0,
+            slow_applies: self.shared.slow.count(),
             wal_fsync: fsync_histogram(&log),
             wal_bytes_written: log.written_bytes,
             backend_commit: Histogram::default(),
@@ -353,6 +356,15 @@ impl<P: Platform> Node<P> {
     }
 }
 
+fn open_backend<P: Platform>(
+    config: &NodeConfig,
+    platform: &Arc<P>,
+) -> Result<Arc<Backend>, Fatal> {
+    let options =
+        BackendOptions { cache_bytes: config.backend_cache_bytes, ..BackendOptions::default() };
+    Ok(Arc::new(Backend::open(platform.disk(), options)?))
+}
+
 fn open_log<P: Platform>(
     config: &NodeConfig,
     platform: &Arc<P>,
@@ -367,6 +379,29 @@ fn open_log<P: Platform>(
         trace: platform.trace(),
     };
     LogStore::open(host, LogOptions { wal: config.wal.clone(), ..LogOptions::default() })
+}
+
+fn slow_applies<P: Platform>(config: &NodeConfig, platform: &Arc<P>) -> SlowApplies {
+    let clock = platform.clone();
+    SlowApplies::new(config.warning_apply_duration, Arc::new(move || clock.monotonic()))
+}
+
+/// Makes this member the only voter; answers whether there was anything to do it to.
+async fn force_new_cluster<R: AsyncRuntime>(
+    log: &LogStore<R>,
+    start: &bootstrap::Bootstrap,
+) -> Result<bool, StartError> {
+    let member_id = start.identity.member_id;
+    let forced = force_single_voter(&mut log.clone(), member_id)
+        .await
+        .map_err(|source| Fatal::Io { action: "append to", file: "the log".to_owned(), source })?;
+    if forced {
+        tracing::warn!(
+            local_member_id = format!("{member_id:x}"),
+            "forced a new cluster of this member alone"
+        );
+    }
+    Ok(forced)
 }
 
 fn fsync_histogram(log: &LogMetrics) -> Histogram {

@@ -10,7 +10,7 @@ use crate::api::coraclepb as pb;
 use crate::api::coraclepb::append_entries_response::Kind;
 use crate::api::coraclepb::peer_request::Request;
 use crate::api::coraclepb::peer_response::Response;
-use crate::auth::Identity;
+use crate::auth::{Caller, Identity};
 use crate::backend::{Backend, Restorer};
 use crate::error::{Code, Error, Fatal};
 use crate::platform::{PeerTarget, Platform, TransportError};
@@ -87,6 +87,9 @@ impl<P: Platform> Node<P> {
                 members: self.members.list(),
                 removed: self.members.removed(),
             }),
+            Request::HashKv(message) => {
+                reply(self.hash_kv(&Caller::Internal, message).await, Response::HashKv)
+            }
             Request::MoveLeader(_) => error(Code::Unimplemented, "not a request between members"),
         }
     }

@@ -96,7 +96,7 @@ impl<P: Platform> Node<P> {
 
     /// The index from this leader's own Raft; nothing if it does not lead (any more).
     async fn read_index_here(&self) -> Result<Option<u64>, Error> {
-        match self.consensus.read_index().await {
+        match self.consensus.read_index(self.config.lease_reads).await {
             Ok(index) => {
                 self.trace.emit(|| Event::ReadIndex { index });
                 Ok(Some(index))
@@ -116,7 +116,7 @@ impl<P: Platform> Node<P> {
 
     /// Answers a follower that wants to read.
     pub(super) async fn handle_read_index(&self) -> Result<u64, Error> {
-        match self.consensus.read_index().await {
+        match self.consensus.read_index(self.config.lease_reads).await {
             Ok(index) => Ok(index),
             Err(ProposeError::NotAccepted | ProposeError::Unknown) => Err(Error::NotLeader),
             Err(ProposeError::Stopped) => Err(Error::Stopped),

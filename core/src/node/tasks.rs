@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
@@ -13,7 +14,9 @@ use super::{Node, StopReason};
 use crate::api::coraclepb as pb;
 use crate::api::coraclepb::command::Request as CommandRequest;
 use crate::api::coraclepb::peer_request::Request as PeerMessage;
-use crate::api::etcdserverpb::{LeaseCheckpointRequest, LeaseRevokeRequest, Member};
+use crate::api::etcdserverpb::{
+    LeaseCheckpointRequest, LeaseRevokeRequest, Member, MemberRemoveRequest,
+};
 use crate::auth::Identity;
 use crate::error::Error;
 use crate::limits;
@@ -27,12 +30,10 @@ use crate::trace::Event;
 const LEASE_TICK: Duration = Duration::from_millis(500);
 /// How often a leader compares Raft's membership with the member table.
 const RECONCILE_TICK: Duration = Duration::from_millis(200);
-/// How often what is applied is made durable in the backend (etcd: backend-batch-interval).
-const FLUSH_TICK: Duration = Duration::from_millis(100);
-/// Pause between two batches of a physical compaction (etcd: compaction-sleep-interval).
-const COMPACTION_PAUSE: Duration = Duration::from_millis(10);
 /// How often simple tokens that nobody uses are forgotten.
 pub(super) const TOKEN_TICK: Duration = Duration::from_secs(1);
+/// How often a member looks whether there is something to compact.
+const COMPACTION_TICK: Duration = Duration::from_millis(100);
 /// A new voter may lack this many entries: few enough to catch up within an election timeout.
 const VOTER_LAG: u64 = 1_000;
 
@@ -46,6 +47,9 @@ impl<P: Platform> Node<P> {
         self.spawn(|node| async move { node.reconcile_membership().await });
         self.spawn(|node| async move { node.publish().await });
         self.spawn(|node| async move { node.expire_tokens().await });
+        self.spawn(|node| async move { node.compact_automatically().await });
+        self.spawn(|node| async move { node.check_corruption_periodically().await });
+        self.spawn(|node| async move { node.check_compact_hashes().await });
     }
 
     pub(super) fn spawn<F>(self: &Arc<Self>, task: impl FnOnce(Arc<Self>) -> F)
@@ -79,20 +83,36 @@ impl<P: Platform> Node<P> {
             return;
         }
         self.trace.emit(|| Event::Role { role: role.state, term: role.term, leader: role.leader });
-        tracing::info!(
-            term = role.term,
-            leader = format!("{:x}", role.leader.unwrap_or(0)),
-            is_leader = role.is_leader,
-            "raft role changed"
-        );
+        self.tell_role(former, role);
         match (former.is_leader, role.is_leader) {
             (false, true) => {
                 // Every lease gets its time anew: the former leader's clock is not known. LEASE-08.
                 let extend = self.config.election_timeout;
                 self.lessor.promote(self.platform.monotonic(), extend);
-                self.spawn(|node| async move { node.propose_first_members().await });
+                self.spawn(|node| async move {
+                    node.propose_first_members().await;
+                    node.forget_lost_members().await;
+                });
             }
             (true, false) => self.lessor.demote(),
+            _ => {}
+        }
+    }
+
+    /// In the words of etcd's raft, which operators search their logs for.
+    fn tell_role(&self, former: Role, role: Role) {
+        let (own, term) = (self.member_id, role.term);
+        if former.state != role.state {
+            let state = format!("{:?}", role.state).to_lowercase();
+            tracing::info!("{own:x} became {state} at term {term}");
+        }
+        match (former.leader, role.leader) {
+            (former, Some(leader)) if former != Some(leader) => {
+                tracing::info!("raft.node: {own:x} elected leader {leader:x} at term {term}");
+            }
+            (Some(former), None) => {
+                tracing::info!("raft.node: {own:x} lost leader {former:x} at term {term}");
+            }
             _ => {}
         }
     }
@@ -108,6 +128,23 @@ impl<P: Platform> Node<P> {
                 // Another leader goes on with it.
                 Err(_) => return,
             }
+        }
+    }
+
+    /// After `--force-new-cluster`: the log removes all members but this one, so that Raft's
+    /// membership, which follows the table, stays what it was forced to be.
+    async fn forget_lost_members(self: &Arc<Self>) {
+        while self.forgetting.load(Ordering::Acquire) && self.leadership.role().is_leader {
+            let others = self.members.list().into_iter().filter(|m| m.id != self.member_id);
+            for MemberRemoveRequest { id } in others.map(|m| MemberRemoveRequest { id: m.id }) {
+                let remove = CommandRequest::MemberRemove(MemberRemoveRequest { id });
+                if let Err(error) = self.propose(&Identity::Internal, remove).await {
+                    tracing::warn!(%error, "removing the lost member {id:x} failed");
+                    self.pause_for_leader().await;
+                }
+            }
+            let alone = self.members.list().iter().all(|member| member.id == self.member_id);
+            self.forgetting.store(!alone, Ordering::Release);
         }
     }
 
@@ -159,7 +196,7 @@ impl<P: Platform> Node<P> {
     /// Makes applied state durable in the backend regularly; the WAL is what replies rest on.
     async fn flush_backend(self: &Arc<Self>) {
         loop {
-            P::Runtime::sleep(FLUSH_TICK).await;
+            P::Runtime::sleep(self.config.backend_batch_interval).await;
             if self.backend.pending_bytes() == 0 {
                 continue;
             }
@@ -176,7 +213,7 @@ impl<P: Platform> Node<P> {
     /// Frees what compactions made unreachable, batch by batch.
     async fn compact_physically(self: &Arc<Self>) {
         loop {
-            P::Runtime::sleep(FLUSH_TICK).await;
+            P::Runtime::sleep(COMPACTION_TICK).await;
             if self.finish_compaction().await.is_err() {
                 return;
             }
@@ -185,12 +222,24 @@ impl<P: Platform> Node<P> {
 
     /// Returns when no compacted revision is left in this member's backend. CMP-02.
     pub(super) async fn finish_compaction(&self) -> Result<(), Error> {
+        if !self.store.compaction_pending() {
+            return Ok(());
+        }
+        let begin = self.platform.monotonic();
         while self.store.compaction_pending() {
             let store = self.store.clone();
-            let step = on_worker(&self.shared.worker, move || Ok(store.compact_step()));
+            let batch = self.config.compaction_batch_limit;
+            let step = on_worker(&self.shared.worker, move || Ok(store.compact_step(batch)));
             self.or_stop(step.await)?;
-            P::Runtime::sleep(COMPACTION_PAUSE).await;
+            P::Runtime::sleep(self.config.compaction_sleep_interval).await;
         }
+        tracing::info!(
+            compact_revision = self.store.compact_revision(),
+            took = format!("{:?}", self.platform.monotonic().saturating_sub(begin)),
+            current_db_size_bytes = self.backend.size(),
+            current_db_size_in_use_bytes = self.backend.size_in_use(),
+            "finished scheduled compaction"
+        );
         Ok(())
     }
 
@@ -213,6 +262,9 @@ impl<P: Platform> Node<P> {
                 return;
             }
             let role = self.leadership.role();
+            if self.forgetting.load(Ordering::Acquire) {
+                continue;
+            }
             if !role.is_leader {
                 let status = self.consensus.status();
                 let own_id = &self.member_id;

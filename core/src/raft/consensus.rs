@@ -126,7 +126,16 @@ impl<R: AsyncRuntime> Consensus<R> {
 
     /// Confirms with a quorum that this member leads; returns the index that must be applied
     /// before a linearizable read (Raft dissertation, section 6.4).
-    pub async fn read_index(&self) -> Result<u64, ProposeError> {
+    ///
+    /// With `by_lease` the quorum is not asked while it answered this leader less than a leader's
+    /// lease ago, by this member's clock. That is linearizable only if the clocks of all members
+    /// run at the same speed and this process is not paused before the read.
+    pub async fn read_index(&self, by_lease: bool) -> Result<u64, ProposeError> {
+        if by_lease
+            && let Ok((read_log_id, _)) = self.raft.get_read_log_id(ReadPolicy::LeaseRead).await
+        {
+            return Ok(read_log_id.index());
+        }
         match self.raft.get_read_log_id(ReadPolicy::ReadIndex).await {
             Ok((read_log_id, _)) => Ok(read_log_id.index()),
             Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_)))

@@ -7,8 +7,10 @@
 pub mod applied;
 pub mod consensus;
 pub mod convert;
+mod force;
 pub mod log;
 pub mod network;
+mod slow;
 pub mod snapshot;
 pub mod state_machine;
 pub mod types;
@@ -16,6 +18,8 @@ pub mod types;
 pub use consensus::{
     Consensus, ConsensusOptions, Progress, ProposeError, RaftStatus, Role, RoleWatch,
 };
+pub use force::force_single_voter;
 pub use log::LogStore;
 pub use network::NetworkFactory;
+pub use slow::SlowApplies;
 pub use state_machine::{StateMachine, StateMachineShared};

@@ -11,6 +11,7 @@ use openraft::entry::RaftEntry;
 use openraft::storage::{EntryResponder, RaftStateMachine, Snapshot, SnapshotMeta};
 use openraft::{AsyncRuntime, EntryPayload, OptionalSend, RaftSnapshotBuilder};
 
+use super::SlowApplies;
 use super::applied::AppliedIndex;
 use super::snapshot::{self, RaftSnapshot};
 use super::types::{LogId, Payload, StoredMembership, TypeConfig};
@@ -41,6 +42,7 @@ pub struct StateMachineShared {
     pub worker: Arc<dyn Worker>,
     pub on_fatal: Arc<dyn Fn(Fatal) + Send + Sync>,
     pub trace: Trace,
+    pub slow: SlowApplies,
 }
 
 /// Proposals of this member that the leader appended for it. Their outcome is that of the entry's
@@ -118,7 +120,9 @@ impl StateMachine {
                         Ok(Reply::Empty)
                     }
                     EntryPayload::Normal(command) => {
-                        let (id, outcome) = self.applier.apply(log_id.index, command.0)?;
+                        let begin = self.shared.slow.now();
+                        let (id, outcome) = self.applier.apply(log_id.index, command.0.clone())?;
+                        self.shared.slow.judge(begin, &command.0, &outcome);
                         self.shared.forwarded.complete(id, &outcome);
                         outcome
                     }

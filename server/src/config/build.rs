@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use coracle_core::node::{InitialClusterState, NodeConfig};
+use coracle_core::node::{AutoCompaction, InitialClusterState, NodeConfig};
 use coracle_ctl::go;
 
 use super::auth;
@@ -11,7 +11,7 @@ use super::cluster::{
 };
 use super::log::log_config;
 use super::settings::{
-    Config, HttpConfig, KeepaliveConfig, SocketConfig, TlsConfig, TlsSide, Warning,
+    Config, HttpConfig, KeepaliveConfig, LogOutput, SocketConfig, TlsConfig, TlsSide, Warning,
 };
 use super::sources::Values;
 use super::urls::Url;
@@ -20,6 +20,8 @@ use super::urls::Url;
 const MAX_ELECTION_MS: u64 = 50_000;
 /// Streams of one connection, whatever `--max-concurrent-streams` says.
 const MAX_CONCURRENT_STREAMS: u64 = 100_000;
+/// etcd: `defaultBatchInterval`.
+const DEFAULT_BATCH_INTERVAL: Duration = Duration::from_millis(100);
 /// Shortest interval of progress notifications (etcd: `minWatchProgressInterval`).
 const MIN_PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -39,6 +41,13 @@ pub(super) fn build(mut values: Values) -> Result<Config, String> {
     }
     let node = node_config(&values)?;
     check_gates(&values)?;
+    if log.outputs.iter().any(LogOutput::wants_more_than_rotation) {
+        values.warnings.push(Warning::Text(
+            "compress and localtime of --log-rotation-config-json have no effect: old files keep \
+             their form, and are named in UTC"
+                .to_owned(),
+        ));
+    }
     let texts = values.gates.warnings().chain(advice(&values, &node.name)).collect::<Vec<_>>();
     values.warnings.extend(texts.into_iter().map(Warning::Text));
     let data_dir = match values.get("data-dir") {
@@ -128,9 +137,55 @@ fn node_config(values: &Values) -> Result<NodeConfig, String> {
         watch_progress_notify_interval: duration(values, "watch-progress-notify-interval")
             .max(MIN_PROGRESS_INTERVAL),
         pre_vote: boolean(values, "pre-vote"),
+        auto_compaction: auto_compaction(values)?,
+        compaction_batch_limit: match usize::try_from(signed(values, "compaction-batch-limit")) {
+            Ok(0) | Err(_) => coracle_core::limits::COMPACTION_BATCH,
+            Ok(limit) => limit,
+        },
+        compaction_sleep_interval: duration(values, "compaction-sleep-interval"),
+        backend_batch_interval: match duration(values, "backend-batch-interval") {
+            Duration::ZERO => DEFAULT_BATCH_INTERVAL,
+            interval => interval,
+        },
+        initial_corrupt_check: values.gates.is_enabled("InitialCorruptCheck"),
+        corrupt_check_time: duration(values, "corrupt-check-time"),
+        compact_hash_check: values
+            .gates
+            .is_enabled("CompactHashCheck")
+            .then(|| duration(values, "compact-hash-check-time")),
+        warning_apply_duration: duration(values, "warning-apply-duration"),
+        lease_reads: boolean(values, "lease-reads"),
+        force_new_cluster: boolean(values, "force-new-cluster"),
         advertise_peer_urls,
         ..NodeConfig::single(&name, "")
     })
+}
+
+/// A plain number is one of hours, or of revisions; anything else a duration, even where revisions
+/// are counted: nanoseconds then, as in etcd.
+fn auto_compaction(values: &Values) -> Result<Option<AutoCompaction>, String> {
+    let retention = values.get("auto-compaction-retention");
+    let plain = go::parse_i64(retention, 10).ok().filter(|number| *number >= 0);
+    let parsed = match plain {
+        Some(_) => Duration::ZERO,
+        None => go::parse_duration(retention)
+            .map_err(|error| format!("error parsing CompactionRetention: {error}"))?,
+    };
+    match values.get("auto-compaction-mode") {
+        "periodic" => {
+            let hours =
+                |number: i64| Duration::from_secs(number.unsigned_abs().saturating_mul(3600));
+            let retention = plain.map_or(parsed, hours);
+            Ok((!retention.is_zero()).then_some(AutoCompaction::Periodic(retention)))
+        }
+        "revision" => {
+            let nanos = i64::try_from(parsed.as_nanos()).unwrap_or(i64::MAX);
+            let revisions = plain.unwrap_or(nanos);
+            Ok((revisions > 0).then_some(AutoCompaction::Revision(revisions)))
+        }
+        "" => Err("undefined auto-compaction-mode".to_owned()),
+        mode => Err(format!("unknown auto-compaction-mode {mode:?}")),
+    }
 }
 
 /// Heartbeat interval and election timeout, in milliseconds.

@@ -23,6 +23,7 @@ pub(super) fn discovery_config(values: &Values) -> Result<DiscoveryConfig, Strin
         password: text(values, "discovery-password"),
         srv: text(values, "discovery-srv"),
         srv_name: text(values, "discovery-srv-name"),
+        nameserver: Some(text(values, "nameserver")).filter(|server| !server.is_empty()),
     };
     let ways = [
         !is_default(values, "initial-cluster"),

@@ -20,6 +20,7 @@ mod tests;
 pub(crate) mod urls;
 
 pub use self::auth::{AuthConfig, JwtConfig, TokenConfig};
+pub(crate) use self::cluster::parse_initial_cluster;
 pub use self::outline::outline;
 pub use self::settings::{Config, Warning};
 

@@ -115,6 +115,8 @@ pub struct DiscoveryConfig {
     /// The domain of `--discovery-srv`, empty if there is none.
     pub srv: String,
     pub srv_name: String,
+    /// The DNS server to ask, instead of the system's.
+    pub nameserver: Option<String>,
 }
 
 /// How to log.
@@ -132,6 +134,14 @@ pub enum LogOutput {
     Stdout,
     Journal,
     File { path: PathBuf, rotation: Option<LogRotation> },
+}
+
+impl LogOutput {
+    /// Whether old files are asked to be compressed, or named in local time.
+    pub(super) fn wants_more_than_rotation(&self) -> bool {
+        let LogOutput::File { rotation: Some(rotation), .. } = self else { return false };
+        rotation.compress || rotation.local_time
+    }
 }
 
 /// When to begin a new file (`--log-rotation-config-json`); zero means no limit.

@@ -239,6 +239,7 @@ fn cfg_04_values_must_go_together() {
             "enabling feature gate LeaseCheckpointPersist requires enabling feature gate \
              LeaseCheckpoint",
         ),
+        (&["--compact-hash-check-time=0"], "--compact-hash-check-time must be >0 (set to 0s)"),
         (
             &[
                 "--warning-unary-request-duration=1s",
@@ -289,6 +290,47 @@ fn cfg_05_former_names_and_removed_flags_are_taken_with_a_warning() {
 }
 
 #[test]
+fn cmp_06_retentions_are_hours_durations_or_revisions() {
+    use coracle_core::node::AutoCompaction::{Periodic, Revision};
+    for (mode, retention, expected) in [
+        ("periodic", "0", None),
+        ("periodic", "8", Some(Periodic(Duration::from_secs(8 * 3600)))),
+        ("periodic", "30m", Some(Periodic(Duration::from_secs(1800)))),
+        ("revision", "1000", Some(Revision(1000))),
+        ("revision", "0", None),
+        ("revision", "1us", Some(Revision(1000))),
+    ] {
+        let mode = format!("--auto-compaction-mode={mode}");
+        let retention = format!("--auto-compaction-retention={retention}");
+        let config = config(&[&mode, &retention], &[]);
+        assert_eq!(config.node.auto_compaction, expected, "{mode} {retention}");
+    }
+    for (argument, text) in [
+        ("--auto-compaction-mode=foo", "unknown auto-compaction-mode \"foo\""),
+        (
+            "--auto-compaction-retention=foo",
+            "error parsing CompactionRetention: time: invalid duration \"foo\"",
+        ),
+    ] {
+        assert_eq!(error(&[argument], &[]), (1, text.to_owned()));
+    }
+}
+
+#[test]
+fn cl_boot_one_way_to_the_initial_cluster() {
+    let several = "multiple discovery or bootstrap flags are set. Choose one of \
+                   \"initial-cluster\", \"discovery-endpoints\" or \"discovery-srv\"";
+    let cluster = "--initial-cluster=default=http://localhost:2380";
+    for (arguments, text) in [
+        (&[cluster, "--discovery-srv=example.com"][..], several),
+        (&["--discovery-srv=a", "--discovery-endpoints=b", "--discovery-token=c"], several),
+        (&["--discovery-token=a"], "both --discovery-token and --discovery-endpoints must be set"),
+    ] {
+        assert_eq!(error(arguments, &[]), (1, text.to_owned()));
+    }
+}
+
+#[test]
 fn log_01_rotation_is_read() {
     let config = config(
         &[
@@ -317,7 +359,10 @@ fn log_01_rotation_is_read() {
 /// A value that each flag takes, other than its default where there is one.
 fn another_value(flag: &flags::Flag) -> &'static str {
     match (flag.name, flag.kind) {
+        ("auth-token", _) => "jwt,sign-method=HS256",
+        ("bcrypt-cost", _) => "11",
         ("auto-compaction-mode", _) => "revision",
+        ("auto-compaction-retention", _) => "8",
         ("logger", _) => "zap",
         ("log-level", _) => "warn",
         ("log-format", _) => "console",
@@ -347,12 +392,15 @@ fn another_value(flag: &flags::Flag) -> &'static str {
 /// What else must be given for a flag to be taken.
 fn companions(name: &str) -> &'static [&'static str] {
     match name {
+        "auto-compaction-mode" => &["--auto-compaction-retention=9"],
+        "compact-hash-check-time" => &["--feature-gates=CompactHashCheck=true"],
         "listen-client-urls" => &["--advertise-client-urls=http://127.0.0.1:7"],
         "heartbeat-interval" => &["--election-timeout=1000"],
         "election-timeout" => &["--heartbeat-interval=10"],
         "enable-log-rotation" => &["--log-outputs=/tmp/coracle.log"],
         "discovery-token" => &["--discovery-endpoints=http://127.0.0.1:7"],
         "discovery-endpoints" => &["--discovery-token=token"],
+        "experimental-compact-hash-check-time" => &["--feature-gates=CompactHashCheck=true"],
         "experimental-enable-lease-checkpoint-persist" => &["--feature-gates=LeaseCheckpoint=true"],
         _ => &[],
     }

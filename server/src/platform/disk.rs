@@ -1,4 +1,5 @@
-//! A member's folder on the machine's file system: `<data-dir>/member`.
+//! A member's folders on the machine's file system: `<data-dir>/member/snap` for its state and
+//! `<data-dir>/member/wal` for its log, or another folder for the log (`--wal-dir`).
 //!
 //! Folders are private (0700) and so are files (0600), as etcd's are (CVE-2020-15113). What the
 //! [`Disk`] contract promises to survive a crash is made durable here: a created or removed name by
@@ -13,39 +14,95 @@ use std::sync::Arc;
 
 use coracle_core::platform::{Disk, File};
 
-/// The open, locked folder of one member.
+/// Files of the log begin so; they have a folder of their own.
+const WAL_PREFIX: &str = "wal-";
+
+/// The open, locked folders of one member.
 pub(crate) struct NativeDisk {
-    path: PathBuf,
-    /// For syncing, and holding the lock until the process ends.
-    folder: fs::File,
+    snap: Folder,
+    wal: Folder,
+    /// Held until the process ends.
+    _lock: fs::File,
     fsync: bool,
 }
 
+struct Folder {
+    path: PathBuf,
+    /// For syncing.
+    open: fs::File,
+}
+
+impl Folder {
+    fn open(path: PathBuf) -> io::Result<Folder> {
+        create_folders(&path)?;
+        let open = fs::File::open(&path)?;
+        Ok(Folder { path, open })
+    }
+
+    fn files(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.path)? {
+            let entry = entry?;
+            if entry.file_type()?.is_file() {
+                // A name that is not UTF-8 is not one of ours.
+                names.extend(entry.file_name().into_string());
+            }
+        }
+        Ok(names)
+    }
+}
+
 impl NativeDisk {
-    /// Opens, or creates, the folder below `data_dir` and locks it.
+    /// Opens, or creates, the folders below `data_dir` and locks them.
     ///
     /// With `fsync` false nothing is ever synced (`--unsafe-no-fsync`). Fails with
     /// [`io::ErrorKind::WouldBlock`] and a sentence if another process holds the lock.
     pub(crate) fn open(data_dir: &Path, fsync: bool) -> io::Result<NativeDisk> {
-        let path = data_dir.join("member");
-        create_folders(&path)?;
-        let folder = fs::File::open(&path)?;
-        match folder.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let text = format!(
-                    "the data directory {} is in use by another process",
-                    data_dir.display()
-                );
-                return Err(io::Error::new(io::ErrorKind::WouldBlock, text));
-            }
-            Err(TryLockError::Error(error)) => return Err(error),
-        }
-        Ok(NativeDisk { path, folder, fsync })
+        NativeDisk::open_with_wal(data_dir, &data_dir.join("member/wal"), fsync)
     }
 
-    fn sync_folder(&self) -> io::Result<()> {
-        if self.fsync { self.folder.sync_all() } else { Ok(()) }
+    /// The same with the log in the folder `wal_dir`.
+    pub(crate) fn open_with_wal(
+        data_dir: &Path,
+        wal_dir: &Path,
+        fsync: bool,
+    ) -> io::Result<NativeDisk> {
+        let member = data_dir.join("member");
+        create_folders(&member)?;
+        let lock = lock(&member, data_dir)?;
+        let disk = NativeDisk {
+            snap: Folder::open(member.join("snap"))?,
+            wal: Folder::open(wal_dir.to_path_buf())?,
+            _lock: lock,
+            fsync,
+        };
+        Ok(disk)
+    }
+
+    /// Whether a member has lived here.
+    pub(crate) fn is_used(&self) -> io::Result<bool> {
+        Ok(!self.list()?.is_empty())
+    }
+
+    fn folder(&self, name: &str) -> &Folder {
+        if name.starts_with(WAL_PREFIX) { &self.wal } else { &self.snap }
+    }
+
+    fn sync_folder(&self, folder: &Folder) -> io::Result<()> {
+        if self.fsync { folder.open.sync_all() } else { Ok(()) }
+    }
+}
+
+fn lock(member: &Path, data_dir: &Path) -> io::Result<fs::File> {
+    let folder = fs::File::open(member)?;
+    match folder.try_lock() {
+        Ok(()) => Ok(folder),
+        Err(TryLockError::WouldBlock) => {
+            let text =
+                format!("the data directory {} is in use by another process", data_dir.display());
+            Err(io::Error::new(io::ErrorKind::WouldBlock, text))
+        }
+        Err(TryLockError::Error(error)) => Err(error),
     }
 }
 
@@ -67,13 +124,14 @@ fn create_folders(path: &Path) -> io::Result<()> {
 
 impl Disk for NativeDisk {
     fn open(&self, name: &str, create: bool) -> io::Result<Arc<dyn File>> {
-        let path = self.path.join(name);
+        let folder = self.folder(name);
+        let path = folder.path.join(name);
         let mut options = OpenOptions::new();
         options.read(true).write(true).mode(0o600);
         let file = match options.open(&path) {
             Err(error) if create && error.kind() == io::ErrorKind::NotFound => {
                 let file = options.create_new(true).open(&path)?;
-                self.sync_folder()?;
+                self.sync_folder(folder)?;
                 file
             }
             opened => opened?,
@@ -82,22 +140,16 @@ impl Disk for NativeDisk {
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
-        for entry in fs::read_dir(&self.path)? {
-            let entry = entry?;
-            if !entry.file_type()?.is_file() {
-                continue;
-            }
-            // A name that is not UTF-8 is not one of ours.
-            names.extend(entry.file_name().into_string());
-        }
+        let mut names = self.snap.files()?;
+        names.extend(self.wal.files()?.into_iter().filter(|name| name.starts_with(WAL_PREFIX)));
         names.sort();
         Ok(names)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        fs::remove_file(self.path.join(name))?;
-        self.sync_folder()
+        let folder = self.folder(name);
+        fs::remove_file(folder.path.join(name))?;
+        self.sync_folder(folder)
     }
 }
 
@@ -174,11 +226,29 @@ mod tests {
     fn fs_01_folders_and_files_are_private() {
         let path = scratch("modes");
         let disk = NativeDisk::open(&path, true).unwrap();
-        disk.open("wal", true).unwrap();
+        disk.open("wal-1", true).unwrap();
+        disk.open("db", true).unwrap();
+        assert_eq!(disk.list().unwrap(), ["db", "wal-1"]);
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&path), 0o700);
-        assert_eq!(mode(&path.join("member")), 0o700);
-        assert_eq!(mode(&path.join("member/wal")), 0o600);
+        for folder in ["member", "member/snap", "member/wal"] {
+            assert_eq!(mode(&path.join(folder)), 0o700);
+        }
+        assert_eq!(mode(&path.join("member/wal/wal-1")), 0o600);
+        assert_eq!(mode(&path.join("member/snap/db")), 0o600);
+        fs::remove_dir_all(&path).unwrap();
+    }
+
+    #[test]
+    fn fs_01_the_log_may_have_another_folder() {
+        let path = scratch("wal-dir");
+        let wal_dir = path.join("elsewhere");
+        let disk = NativeDisk::open_with_wal(&path.join("data"), &wal_dir, true).unwrap();
+        assert!(!disk.is_used().unwrap());
+        disk.open("wal-1", true).unwrap();
+        assert!(disk.is_used().unwrap() && wal_dir.join("wal-1").is_file());
+        disk.remove("wal-1").unwrap();
+        assert!(!wal_dir.join("wal-1").exists());
         fs::remove_dir_all(&path).unwrap();
     }
 

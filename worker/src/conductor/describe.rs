@@ -99,6 +99,7 @@ fn describe_request(request: &Request) -> Message {
             (MessageKind::Other, fields.add("time to live of lease", format!("{:x}", lease.id)))
         }
         Request::Members(_) => (MessageKind::Other, fields.add("asks for", "the members")),
+        Request::HashKv(_) => (MessageKind::Other, fields.add("asks for", "a hash")),
         Request::MoveLeader(_) => (MessageKind::Other, fields.add("asks for", "another leader")),
     };
     message(kind, false, fields)

@@ -249,6 +249,8 @@ pub mod peer_request {
         Members(super::Members),
         #[prost(message, tag = "11")]
         MoveLeader(super::MoveLeader),
+        #[prost(message, tag = "12")]
+        HashKv(super::super::etcdserverpb::HashKvRequest),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -283,6 +285,8 @@ pub mod peer_response {
         LeaseTimeToLive(super::LeaseTimeToLiveReply),
         #[prost(message, tag = "10")]
         Members(super::MembersResponse),
+        #[prost(message, tag = "12")]
+        HashKv(super::super::etcdserverpb::HashKvResponse),
         /// A reply error of the table in `error`, by gRPC code and text.
         #[prost(message, tag = "15")]
         Error(super::Status),

@@ -4,6 +4,8 @@
 //! {"level":"info","ts":"2026-01-02T15:04:05.000000Z","caller":"server.rs:10","msg":"…","name":"a"}
 //! ```
 
+mod output;
+
 use std::fmt::{self, Write as _};
 use std::io;
 use std::path::Path;
@@ -20,6 +22,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt as subscriber_fmt};
 
+use self::output::Outputs;
 use crate::config::settings::{LogConfig, LogOutput};
 
 /// The target of an event that ends the process: its level is `fatal`, which tracing has not.
@@ -32,12 +35,10 @@ pub fn start(config: &LogConfig) -> io::Result<()> {
     let filter = Targets::new()
         .with_default(LevelFilter::from_level(config.level))
         .with_target("openraft", raft);
-    let layer = subscriber_fmt::layer().event_format(ZapFormat { json: config.json });
-    let layer = if config.outputs == [LogOutput::Stdout] {
-        layer.with_writer(io::stdout).with_filter(filter).boxed()
-    } else {
-        layer.with_writer(io::stderr).with_filter(filter).boxed()
-    };
+    let layer = subscriber_fmt::layer()
+        .event_format(ZapFormat { json: config.json })
+        .with_writer(Outputs::open(&config.outputs)?)
+        .with_filter(filter);
     // Fails only where a test or an embedding program has a subscriber already.
     _ = tracing_subscriber::registry().with(layer).try_init();
     Ok(())

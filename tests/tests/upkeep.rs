@@ -1,0 +1,164 @@
+//! What members do by themselves to stay well: automatic compaction, corruption checks, and what an
+//! operator has when all others are lost.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_core::api::etcdserverpb as pb;
+use coracle_core::api::etcdserverpb::AlarmType;
+use coracle_core::api::mvccpb::KeyValue;
+use coracle_core::auth::Caller;
+use coracle_core::backend::{Backend, BackendOptions, Bucket};
+use coracle_core::error::Error;
+use coracle_core::node::{AutoCompaction, NodeConfig};
+use coracle_core::platform::MemoryDisk;
+use coracle_tests::local_cluster::{LocalCluster, LocalNode, eventually};
+use prost::Message;
+
+const INTERNAL: Caller = Caller::Internal;
+
+fn put(key: &str, value: &str) -> pb::PutRequest {
+    pb::PutRequest {
+        key: key.as_bytes().to_vec().into(),
+        value: value.as_bytes().to_vec().into(),
+        ..Default::default()
+    }
+}
+
+fn get(key: &str) -> pb::RangeRequest {
+    pb::RangeRequest { key: key.as_bytes().to_vec().into(), ..Default::default() }
+}
+
+/// Changes the value of the oldest key behind the member's back, as a broken disk or a bug would.
+fn corrupt(disk: &MemoryDisk) {
+    let backend = Backend::open(Arc::new(disk.clone()), BackendOptions::default()).expect("opens");
+    let (key, stored) = backend.scan(Bucket::Key, &[], 1).expect("a scan").remove(0);
+    let kv = KeyValue::decode(stored).expect("a key-value");
+    let changed = KeyValue { value: b"corrupt".to_vec().into(), ..kv };
+    backend.put(Bucket::Key, key, changed.encode_to_vec().into());
+    backend.flush().expect("a flush");
+}
+
+fn corrupt_alarms(node: &LocalNode) -> Vec<u64> {
+    let alarms = node.info().alarms.into_iter();
+    alarms.filter(|alarm| alarm.alarm() == AlarmType::Corrupt).map(|a| a.member_id).collect()
+}
+
+/// A cluster of three with a few keys, one follower of which is stopped; and the follower's number.
+async fn with_a_stopped_follower(adjust: fn(&mut NodeConfig)) -> (LocalCluster, usize) {
+    let mut cluster = LocalCluster::start_with(3, adjust).await;
+    let leader = cluster.leader().await;
+    for key in ["a", "b", "c"] {
+        cluster.nodes[&leader].put(&INTERNAL, put(key, "value")).await.expect("a put");
+    }
+    let follower = *cluster.nodes.keys().find(|number| **number != leader).expect("a follower");
+    let revision = cluster.nodes[&leader].info().revision;
+    eventually("the follower has all keys", || {
+        (cluster.nodes[&follower].info().revision == revision).then_some(())
+    })
+    .await;
+    cluster.stop_node(follower).await;
+    (cluster, follower)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cmp_06_the_leader_compacts_by_itself() {
+    let periodic = |config: &mut NodeConfig| {
+        config.auto_compaction = Some(AutoCompaction::Periodic(Duration::from_millis(500)));
+    };
+    let cluster = LocalCluster::start_with(3, periodic).await;
+    let leader = cluster.leader().await;
+    for round in 0..3 {
+        cluster.nodes[&leader].put(&INTERNAL, put("a", &round.to_string())).await.expect("a put");
+    }
+    eventually("all members have compacted", || {
+        let mut nodes = cluster.nodes.values();
+        nodes.all(|node| node.info().compact_revision == 4).then_some(())
+    })
+    .await;
+    let old = pb::RangeRequest { revision: 2, ..get("a") };
+    let error = cluster.nodes[&leader].range(&INTERNAL, old).await.expect_err("it is compacted");
+    assert_eq!(error, Error::Compacted);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mnt_03_the_periodic_check_raises_the_alarm_for_the_corrupt_member() {
+    let (mut cluster, follower) = with_a_stopped_follower(|config| {
+        config.corrupt_check_time = Duration::from_millis(300);
+    })
+    .await;
+    let leader = cluster.leader().await;
+    assert!(corrupt_alarms(&cluster.nodes[&leader]).is_empty());
+    corrupt(&cluster.disks[&follower]);
+    cluster.start_node(follower).await.expect("it starts without a check");
+    let corrupt = cluster.nodes[&follower].member_id();
+    for node in cluster.nodes.values() {
+        eventually("the alarm", || (corrupt_alarms(node) == [corrupt]).then_some(())).await;
+        assert_eq!(
+            node.put(&INTERNAL, put("a", "x")).await.expect_err("no writes"),
+            Error::Corrupt
+        );
+        node.range(&INTERNAL, get("a")).await.expect("reads are answered");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mnt_03_the_compact_check_blames_the_minority() {
+    let (mut cluster, follower) = with_a_stopped_follower(|config| {
+        config.compact_hash_check = Some(Duration::from_millis(300));
+    })
+    .await;
+    corrupt(&cluster.disks[&follower]);
+    cluster.start_node(follower).await.expect("it starts without a check");
+    let leader = cluster.leader().await;
+    let compact = pb::CompactionRequest { revision: 4, physical: false };
+    cluster.nodes[&leader].compact(&INTERNAL, compact).await.expect("a compaction");
+    let corrupt = cluster.nodes[&follower].member_id();
+    let node = &cluster.nodes[&leader];
+    eventually("the alarm", || (corrupt_alarms(node) == [corrupt]).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mnt_03_the_initial_check_keeps_a_corrupt_member_from_starting() {
+    let (mut cluster, follower) =
+        with_a_stopped_follower(|config| config.initial_corrupt_check = true).await;
+    corrupt(&cluster.disks[&follower]);
+    let refused = cluster.start_node(follower).await.expect_err("it is corrupt").to_string();
+    assert!(refused.ends_with(" found data inconsistency with peers"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mnt_03_the_initial_check_lets_a_sound_member_start() {
+    let (mut cluster, follower) =
+        with_a_stopped_follower(|config| config.initial_corrupt_check = true).await;
+    cluster.start_node(follower).await.expect("it is sound");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fs_04_a_member_goes_on_alone_with_its_data() {
+    let mut cluster = LocalCluster::start(3).await;
+    let leader = cluster.leader().await;
+    cluster.nodes[&leader].put(&INTERNAL, put("a", "1")).await.expect("a put");
+    for number in 1..=3 {
+        cluster.stop_node(number).await;
+    }
+    cluster.adjust = Some(|config| config.force_new_cluster = true);
+    cluster.start_node(leader).await.expect("it starts alone");
+    let node = cluster.nodes[&leader].clone();
+    let kvs = node.range(&INTERNAL, get("a")).await.expect("a read without the others").kvs;
+    assert_eq!(&kvs[0].value[..], b"1");
+    node.put(&INTERNAL, put("a", "2")).await.expect("a write without the others");
+    let list = pb::MemberListRequest { linearizable: true };
+    let members = node.member_list(&INTERNAL, list).await.expect("the members").members;
+    assert_eq!(members.iter().map(|member| member.id).collect::<Vec<_>>(), [node.member_id()]);
+
+    // An ordinary start afterwards, and growing again.
+    cluster.stop_node(leader).await;
+    cluster.adjust = None;
+    cluster.start_node(leader).await.expect("it starts as ever");
+    let node = cluster.nodes[&leader].clone();
+    assert_eq!(&node.range(&INTERNAL, get("a")).await.expect("a read").kvs[0].value[..], b"2");
+    let urls = vec!["http://127.0.0.1:10009".to_owned()];
+    let add = pb::MemberAddRequest { peer_ur_ls: urls, is_learner: false };
+    assert_eq!(node.member_add(&INTERNAL, add).await.expect("member add").members.len(), 2);
+}
