@@ -15,6 +15,7 @@ pub mod v3electionpb {
     include!("../../server/src/generated/v3electionpb.rs");
 }
 
+pub use etcdserverpb::auth_client::AuthClient;
 pub use etcdserverpb::cluster_client::ClusterClient;
 pub use etcdserverpb::kv_client::KvClient;
 pub use etcdserverpb::lease_client::LeaseClient;

@@ -7,6 +7,7 @@
 //! [`local_cluster`] runs nodes within the test's own process. [`grpc`] holds the generated
 //! clients, [`raw`] calls what they cannot.
 
+pub mod auth_matrix;
 pub mod chaos;
 pub mod check;
 pub mod cli;

@@ -1,0 +1,168 @@
+//! Every RPC × who asks: no token, a bad one, a user without the right, a user with it, root; and
+//! the same on every member, with every kind of token.
+//!
+//! One table ([`coracle_tests::auth_matrix`]) says what each RPC needs; the answers of all five
+//! follow from that. Rows whose rule is as old as etcd 3.5.1 are asked of a real etcd too, in the
+//! same way.
+
+use anyhow::{Result, ensure};
+use coracle_core::api::etcdserverpb::*;
+use coracle_tests::auth_matrix::*;
+use coracle_tests::cluster::{Cluster, Kind};
+use coracle_tests::grpc::{AuthClient, KvClient, LeaseClient};
+use tonic::Code;
+use tonic::transport::Channel;
+
+const FLAGS: [&str; 4] =
+    ["--unsafe-no-fsync", "--log-level=error", "--bcrypt-cost=4", "--auth-token-ttl=300"];
+#[tokio::test]
+async fn auth_06_every_rpc_of_coracle_by_everybody() {
+    matrix(Kind::Coracle).await.unwrap_or_else(|error| panic!("{error:#}"));
+}
+
+#[tokio::test]
+async fn auth_06_the_old_rules_are_those_of_etcd() {
+    matrix(Kind::Etcd).await.unwrap_or_else(|error| panic!("{error:#}"));
+}
+
+async fn matrix(kind: Kind) -> Result<()> {
+    let cluster = Cluster::start_with(kind, 1, &FLAGS)?;
+    let channel = Channel::from_shared(cluster.endpoint(0))?.connect().await?;
+    prepare(&channel).await?;
+    let peer_url = format!("http://{}", cluster.peer_address(0));
+    let mut wrong = Vec::new();
+    for row in table(&peer_url).into_iter().filter(|row| row.old || kind == Kind::Coracle) {
+        for (asker, expected) in ASKERS.into_iter().zip(expected(row.needs)) {
+            let token = token_of(asker, &channel).await?;
+            let error = (row.ask)(channel.clone(), token).await.err();
+            let got = error.as_ref().map(|status| (status.code(), status.message()));
+            // Where rights are no obstacle, the request itself may be refused (an unknown member).
+            let about_rights = [USER_EMPTY, BAD_TOKEN, DENIED];
+            let got = got.filter(|got| expected.is_some() || about_rights.contains(got));
+            if got != expected {
+                wrong.push(format!("{} by {asker}: {got:?}, not {expected:?}", row.name));
+            }
+        }
+    }
+    ensure!(wrong.is_empty(), "{} are wrong:\n{}", wrong.len(), wrong.join("\n"));
+    Ok(())
+}
+
+/// Three members, one of which was away and gets everything in a snapshot.
+const CLUSTER: [&str; 5] = [
+    "--unsafe-no-fsync",
+    "--log-level=debug",
+    "--bcrypt-cost=4",
+    "--snapshot-count=20",
+    "--snapshot-catchup-entries=5",
+];
+
+#[tokio::test]
+async fn auth_03_auth_07_every_member_knows_users_tokens_and_rights() {
+    every_member().await.unwrap_or_else(|error| panic!("{error:#}"));
+}
+
+async fn every_member() -> Result<()> {
+    let mut cluster = Cluster::start_with(Kind::Coracle, 3, &CLUSTER)?;
+    cluster.kill(2)?;
+    let first = Channel::from_shared(cluster.endpoint(0))?.connect().await?;
+    prepare(&first).await?;
+    let root = token_of("root", &first).await?;
+    for number in 0..60 {
+        let request = with_token(put(&format!("a/{number}")), root.clone());
+        KvClient::new(first.clone()).put(request).await?;
+    }
+    cluster.restart(2)?;
+    cluster.wait_healthy()?;
+    let mut tokens = everybodys_rights(&cluster).await?;
+    for member in 0..3 {
+        cluster.kill(member)?;
+        cluster.restart(member)?;
+        cluster.wait_healthy()?;
+    }
+    tokens.extend(everybodys_rights(&cluster).await?);
+    let logs = cluster.logs();
+    ensure!(!logs.contains("secret"), "a password is in the logs");
+    for token in tokens {
+        ensure!(!logs.contains(&token), "a token is in the logs");
+    }
+    Ok(())
+}
+
+/// Asks each member, with tokens that another one gave out a moment ago; returns the tokens.
+async fn everybodys_rights(cluster: &Cluster) -> Result<Vec<String>> {
+    let mut tokens = Vec::new();
+    for (member, other) in [(0, 1), (1, 2), (2, 0)] {
+        let giver = Channel::from_shared(cluster.endpoint(other))?.connect().await?;
+        let channel = Channel::from_shared(cluster.endpoint(member))?.connect().await?;
+        for (asker, may) in [("alice", true), ("mallory", false)] {
+            let token = token_of(asker, &giver).await?;
+            tokens.extend(token.as_ref().map(|t| t.to_str().map(str::to_owned)).transpose()?);
+            let mut kv = KvClient::new(channel.clone());
+            let local = RangeRequest { serializable: true, ..get("a/held", "") };
+            let read = kv.range(with_token(local, token.clone())).await;
+            let written = kv.put(with_token(put("a/held"), token.clone())).await;
+            let mut lease = LeaseClient::new(channel.clone());
+            let left = lease.lease_time_to_live(with_token(time_left(OWN, true), token.clone()));
+            let left = left.await;
+            let requests = tokio_stream::iter([LeaseKeepAliveRequest { id: OWN }]);
+            let renewed = async {
+                let replies = lease.lease_keep_alive(with_token(requests, token)).await?;
+                replies.into_inner().message().await.map(drop)
+            };
+            let answers = [read.map(drop), written.map(drop), left.map(drop), renewed.await];
+            for (number, answer) in answers.into_iter().enumerate() {
+                let answer = answer.map_err(|status| (status.code(), status.message().to_owned()));
+                let denied = Err((DENIED.0, text(DENIED.1)));
+                let expected = if may { Ok(()) } else { denied };
+                ensure!(answer == expected, "request {number} to {member}: {answer:?}");
+            }
+        }
+    }
+    Ok(tokens)
+}
+
+#[tokio::test]
+async fn auth_03_signed_tokens_age_with_the_store() {
+    signed_tokens().await.unwrap_or_else(|error| panic!("{error:#}"));
+}
+
+async fn signed_tokens() -> Result<()> {
+    let key = |name: &str| format!("{}/keys/{name}", env!("CARGO_MANIFEST_DIR"));
+    let (private, public) = (key("jwt-P-256.pem"), key("jwt-P-256.pub.pem"));
+    let signing = format!("--auth-token=jwt,sign-method=ES256,priv-key={private},ttl=1m");
+    let cluster = Cluster::start_with(Kind::Coracle, 1, &["--bcrypt-cost=4", &signing])?;
+    let channel = Channel::from_shared(cluster.endpoint(0))?.connect().await?;
+    prepare(&channel).await?;
+    let (alice, root) = (token_of("alice", &channel).await?, token_of("root", &channel).await?);
+    let mut kv = KvClient::new(channel.clone());
+    kv.range(with_token(get("a", ""), alice.clone())).await?;
+    let mut auth = AuthClient::new(channel.clone());
+    for name in ["one", "two"] {
+        // An administrator's own change does not end its token.
+        auth.role_add(with_token(AuthRoleAddRequest { name: text(name) }, root.clone())).await?;
+    }
+    let old = (Code::InvalidArgument, text("etcdserver: revision of auth store is old"));
+    for answer in [
+        kv.range(with_token(get("a", ""), alice.clone())).await.map(drop),
+        kv.put(with_token(put("a"), alice.clone())).await.map(drop),
+        watch("a", "", channel.clone(), alice.clone()).await,
+    ] {
+        let refused = answer.expect_err("a token of an earlier revision");
+        ensure!((refused.code(), text(refused.message())) == old, "{refused:?}");
+    }
+    let again = token_of("alice", &channel).await?;
+    kv.range(with_token(get("a", ""), again)).await?;
+
+    // With the public key alone a member verifies what others sign, and signs nothing.
+    let verifying = format!("--auth-token=jwt,sign-method=ES256,pub-key={public}");
+    let cluster = Cluster::start_with(Kind::Coracle, 1, &["--bcrypt-cost=4", &verifying])?;
+    let channel = Channel::from_shared(cluster.endpoint(0))?.connect().await?;
+    prepare(&channel).await?;
+    let refused = token_of("alice", &channel).await.expect_err("there is no key to sign with");
+    ensure!(format!("{refused:#}").contains("verify-only key"), "{refused:#}");
+    let mut kv = KvClient::new(channel.clone());
+    let old = kv.range(with_token(get("a", ""), alice)).await;
+    ensure!(old.is_ok() || old.is_err_and(|status| status.message().contains("is old")));
+    Ok(())
+}
