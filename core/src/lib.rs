@@ -13,6 +13,7 @@ pub mod cluster;
 pub mod error;
 pub mod lease;
 pub mod limits;
+pub mod meters;
 pub mod mvcc;
 pub mod node;
 pub mod platform;

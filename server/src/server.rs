@@ -17,7 +17,6 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use coracle_core::limits::GRPC_OVERHEAD_BYTES;
 use coracle_core::node::{Node, StartError, StopReason};
 use futures_util::future::BoxFuture;
@@ -30,9 +29,10 @@ use crate::config::Config;
 use crate::config::urls::Url;
 pub use crate::discovery::DiscoveryError;
 use crate::discovery::discover;
+use crate::front::body::{Answer, RequestBody};
 use crate::front::call::{Call, Status};
-use crate::front::{Front, Handler, Settings};
-use crate::http;
+use crate::front::{Front, Handler, Plain, Settings};
+use crate::http::Pages;
 use crate::net::{Listener, SocketOptions};
 use crate::platform::{Identity, Native, NativeDisk, PeerListener, TcpTransport};
 use crate::rpc::{self, Member, Outlook, Router};
@@ -86,15 +86,24 @@ impl Server {
         let disk = open_disk(&mut config).await?;
         let security = Security::new(&config).map_err(ServeError::Tls)?;
         let options = SocketOptions { reuse_port: config.socket.reuse_port };
+        let max_message_bytes = config.node.max_request_bytes + GRPC_OVERHEAD_BYTES;
         let client_settings = Settings {
             tls: security.clients.clone(),
             grpc: true,
-            max_message_bytes: config.node.max_request_bytes + GRPC_OVERHEAD_BYTES,
+            http: match config.listen_client_http_urls[..] {
+                [] => Plain::Client,
+                _ => Plain::Nothing,
+            },
+            max_message_bytes,
             max_concurrent_streams: config.max_concurrent_streams,
             keepalive: config.keepalive,
         };
-        let metrics_settings = Settings { grpc: false, ..client_settings.clone() };
-        let clients = listen_all(&config.listen_client_urls, &client_settings, options)?;
+        let http_settings =
+            Settings { grpc: false, http: Plain::Client, ..client_settings.clone() };
+        let metrics_settings =
+            Settings { grpc: false, http: Plain::Metrics, ..client_settings.clone() };
+        let mut clients = listen_all(&config.listen_client_urls, &client_settings, options)?;
+        clients.extend(listen_all(&config.listen_client_http_urls, &http_settings, options)?);
         let metrics = listen_all(&config.listen_metrics_urls, &metrics_settings, options)?;
         let mut peers = Vec::new();
         for url in &config.listen_peer_urls {
@@ -106,14 +115,18 @@ impl Server {
         let threads = config.front_threads;
         let slow_request = config.warning_unary_request_duration;
         let urls = config.listen_client_urls.clone();
+        let (http, gates) = (config.http.clone(), config.gates.clone());
         let (node, member, outlook) = NodeThread::start(config, disk, secrets, peers).await?;
         let (serving, is_serving) = watch::channel(true);
-        let router = Router::new(member.clone(), outlook, is_serving);
-        let services = Arc::new(Services { slow_request, member: member.clone(), router });
+        let router = Arc::new(Router::new(member.clone(), outlook, is_serving));
+        let pages = Pages::new(member.clone(), router.clone(), &http, gates, max_message_bytes);
+        let services = Arc::new(Services { slow_request, router, pages });
         let metrics = Front::start(metrics, 1, &services)?;
         if timeout(PUBLISH_LIMIT, member.published()).await.is_err() {
             tracing::warn!("the cluster is not ready, serving clients nevertheless");
         }
+        let checked = services.clone();
+        node.handle.spawn(async move { checked.pages.check_health().await });
         let clients = Front::start(clients, threads, &services)?;
         tracing::info!("ready to serve client requests");
         for url in urls {
@@ -277,11 +290,12 @@ fn serve_peers(
     for (listener, tls) in listeners {
         let listener = listener.into_async()?;
         let member = member.clone();
+        let traffic = member.platform().traffic().clone();
         let handle = move |from, request| {
             let member = member.clone();
             async move { member.handle_peer(from, request).await }
         };
-        let peers = PeerListener { identity, handle, tls, stopping: deaf.clone() };
+        let peers = PeerListener { identity, handle, tls, traffic, stopping: deaf.clone() };
         tokio::spawn(peers.serve(listener));
     }
     Ok(())
@@ -315,8 +329,8 @@ async fn timed(answer: BoxFuture<'static, ()>, limit: Duration, path: String) {
 struct Services {
     /// `--warning-unary-request-duration`
     slow_request: Duration,
-    member: Arc<Member>,
-    router: Router,
+    router: Arc<Router>,
+    pages: Pages,
 }
 
 impl Handler for Services {
@@ -333,7 +347,11 @@ impl Handler for Services {
         })
     }
 
-    async fn http(self: &Arc<Self>, request: ::http::Request<()>) -> ::http::Response<Bytes> {
-        http::answer(&self.member, &self.router, &request).await
+    async fn http(
+        self: &Arc<Self>,
+        settings: Settings,
+        request: http::Request<RequestBody>,
+    ) -> Answer {
+        self.pages.answer(settings, request).await
     }
 }

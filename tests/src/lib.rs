@@ -5,7 +5,8 @@
 //! and to Coracle and compares every answer. [`chaos`] loads a cluster whose members are killed
 //! and paused, and [`check`] decides whether the recorded history kept etcd's promises.
 //! [`local_cluster`] runs nodes within the test's own process. [`grpc`] holds the generated
-//! clients, [`raw`] calls what they cannot.
+//! clients, [`raw`] calls what they cannot, [`http`] is a plain client, and [`side_by_side`] asks
+//! etcd and Coracle the same over it.
 
 pub mod auth_matrix;
 pub mod chaos;
@@ -15,9 +16,11 @@ pub mod cluster;
 pub mod codec;
 pub mod conformance;
 pub mod grpc;
+pub mod http;
 pub mod laboratory;
 pub mod local_cluster;
 pub mod programs;
 pub mod raw;
+pub mod side_by_side;
 pub mod tls;
 pub mod transcript;

@@ -127,20 +127,22 @@ impl Applier {
         Ok(())
     }
 
-    /// Applies the encoded command of entry `index`; answers its identifier and its outcome.
-    pub fn apply(&self, index: u64, encoded: Bytes) -> Result<(u64, Outcome), Fatal> {
+    /// Applies the encoded command of entry `index`; answers its identifier, its operation's name
+    /// and its outcome.
+    pub fn apply(&self, index: u64, encoded: Bytes) -> Result<(u64, &'static str, Outcome), Fatal> {
         let command = Command::decode(encoded)
             .map_err(|error| Fatal::Invariant(format!("a committed command: {error}")))?;
         let id = command.id;
         let Some(request) = command.request else {
             return Err(unknown_kind());
         };
+        let operation = name(&request);
         let who = Identity::from_asker(command.asker);
         let permit = Permit { auth: &self.auth, leases: &*self.lessor, who: &who };
         if let Err(refused) = permit.command(&request) {
-            return Ok((id, Err(refused)));
+            return Ok((id, operation, Err(refused)));
         }
-        Ok((id, self.carry_out(index, request)?))
+        Ok((id, operation, self.carry_out(index, request)?))
     }
 
     fn carry_out(&self, index: u64, request: Request) -> Result<Outcome, Fatal> {
@@ -225,6 +227,28 @@ impl Applier {
             }
         }
         Ok(())
+    }
+}
+
+/// The operation of a command, as metrics name it.
+fn name(request: &Request) -> &'static str {
+    match request {
+        Request::Put(_) => "Put",
+        Request::DeleteRange(_) => "DeleteRange",
+        Request::Txn(_) => "Txn",
+        Request::Compaction(_) => "Compaction",
+        Request::LeaseGrant(_) => "LeaseGrant",
+        Request::LeaseRevoke(_) => "LeaseRevoke",
+        Request::LeaseCheckpoint(_) => "LeaseCheckpoint",
+        Request::Alarm(_) => "Alarm",
+        Request::MemberAdd(_) => "MemberAdd",
+        Request::MemberRemove(_) => "MemberRemove",
+        Request::MemberUpdate(_) => "MemberUpdate",
+        Request::MemberPromote(_) => "MemberPromote",
+        Request::MemberPublish(_) => "MemberPublish",
+        Request::Auth(_) => "Auth",
+        Request::ClusterVersionSet(_) => "ClusterVersionSet",
+        Request::DowngradeInfoSet(_) => "DowngradeInfoSet",
     }
 }
 

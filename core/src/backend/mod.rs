@@ -344,6 +344,11 @@ impl Backend {
         self.state().database.size_in_use()
     }
 
+    /// Who reads the file at this moment, beside the backend itself: gets, scans, views.
+    pub fn open_reads(&self) -> u64 {
+        Arc::strong_count(&self.state().database).saturating_sub(1) as u64
+    }
+
     /// Rewrites the database into a new file without the free pages of the old one.
     ///
     /// Reads and writes go on meanwhile; flushes wait. Does nothing while a raft snapshot is

@@ -83,6 +83,7 @@ impl Store {
             RANGE_SLICE_KEYS,
             batch,
         );
+        self.compacted_keys.fetch_add(dropped.len() as u64, Ordering::Relaxed);
         let keys = dropped.iter().map(|change| change.stored_key().into()).collect();
         self.backend.delete_all(Bucket::Key, keys);
         match next {

@@ -1,6 +1,6 @@
 //! The store: index, backend and the two revisions that bound its history.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
@@ -38,6 +38,8 @@ pub struct Store {
     pub(super) writer: Mutex<()>,
     /// The compaction being carried out.
     pub(super) compaction: Mutex<Option<Compaction>>,
+    /// Stored revisions that compactions have removed since the store was opened.
+    pub(super) compacted_keys: AtomicU64,
 }
 
 /// What the backend's key bucket holds, read once at start.
@@ -58,6 +60,7 @@ impl Store {
             compacted: AtomicI64::new(NEVER_COMPACTED),
             writer: Mutex::new(()),
             compaction: Mutex::new(None),
+            compacted_keys: AtomicU64::new(0),
         };
         let attachments = store.reload()?;
         Ok((store, attachments))
@@ -95,6 +98,11 @@ impl Store {
     /// The revision of the last compaction; -1 if there was none.
     pub fn compact_revision(&self) -> i64 {
         self.compacted.load(Ordering::Acquire)
+    }
+
+    /// Stored revisions that compactions have removed since the store was opened.
+    pub fn compacted_keys(&self) -> u64 {
+        self.compacted_keys.load(Ordering::Relaxed)
     }
 
     /// Keys that live now or whose deletion is not compacted yet.

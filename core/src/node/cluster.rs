@@ -192,11 +192,17 @@ impl<P: Platform> Node<P> {
             Some(member) if !member.is_learner => return Err(Error::MemberNotLearner),
             Some(_) => {}
         }
-        if self.leadership.role().is_leader {
-            self.check_learner_ready(request.id)?;
+        if self.leadership.role().is_leader
+            && let Err(error) = self.check_learner_ready(request.id)
+        {
+            self.meters.learner_promotions_failed.add(1);
+            return Err(error);
         }
         let command = CommandRequest::MemberPromote(request);
         let members = self.propose_member_change(&who, command).await?;
+        if self.leadership.role().is_leader {
+            self.meters.learner_promotions.add(1);
+        }
         Ok(pb::MemberPromoteResponse { header: Some(self.header(0)), members })
     }
 

@@ -1,18 +1,8 @@
 //! What a node tells about itself without asking anyone: for `/health`, `/metrics` and logs.
 
-use std::time::Duration;
-
 use crate::api::etcdserverpb::AlarmMember;
+use crate::meters::Histogram;
 use crate::trace::Role;
-
-/// The cumulative histogram of one duration, with Prometheus' meaning of buckets.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Histogram {
-    /// (upper bound in seconds, number of observations at or below it), ascending.
-    pub buckets: Vec<(f64, u64)>,
-    pub count: u64,
-    pub sum: Duration,
-}
 
 /// A node's view of itself and its cluster at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -46,9 +36,15 @@ pub struct NodeInfo {
     pub deletes: u64,
     pub txns: u64,
     pub slow_applies: u64,
+    pub slow_watchers: u64,
+    pub watch_events: u64,
+    pub put_bytes: u64,
+    pub compacted_keys: u64,
+    /// Readers of the backend's file at this moment.
+    pub open_reads: u64,
     pub wal_fsync: Histogram,
+    pub wal_write: Histogram,
     pub wal_bytes_written: u64,
-    pub backend_commit: Histogram,
 }
 
 /// A node's place in Raft and in the store at one moment.

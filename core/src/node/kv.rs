@@ -29,7 +29,10 @@ impl<P: Platform> Node<P> {
         }
         let who = self.identify(by).await?;
         self.auth.check_read(&who, &KeyRange::new(&request.key, &request.range_end))?;
-        let mut response = self.or_stop(self.store.range(&request))??;
+        let start = self.meters.now();
+        let ranged = self.or_stop(self.store.range(&request))?;
+        self.meters.ranged(ranged.is_ok(), start);
+        let mut response = ranged?;
         self.auth.check_unchanged(&who)?;
         let revision = revision_of(&response.header);
         self.trace.emit(|| Event::Read { serializable: request.serializable, revision });

@@ -129,6 +129,7 @@ impl<P: Platform> Node<P> {
                     if clear_checkpoint {
                         self.clear_checkpoint(id).await?;
                     }
+                    self.meters.leases_renewed.add(1);
                     self.trace.emit(|| Event::LeaseKeptAlive { id, ttl });
                     return Ok(LeaseKeepAliveReply { ttl });
                 }

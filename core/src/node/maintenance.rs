@@ -1,5 +1,8 @@
 //! The Maintenance service: alarms, status, hashes, snapshots, defragmentation, leadership.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use futures_channel::mpsc;
 use futures_util::{SinkExt, StreamExt};
@@ -16,6 +19,7 @@ use crate::auth::{Caller, Identity};
 use crate::backend::BackendView;
 use crate::error::{Error, Fatal};
 use crate::limits;
+use crate::meters::Meters;
 use crate::platform::Platform;
 use crate::raft::snapshot::on_worker;
 use crate::raft::types::AsyncRuntime;
@@ -117,8 +121,16 @@ impl<P: Platform> Node<P> {
         _request: pb::DefragmentRequest,
     ) -> Result<pb::DefragmentResponse, Error> {
         self.require_admin(by).await?;
-        let backend = self.backend.clone();
-        let done = on_worker(&self.shared.worker, move || backend.defragment()).await;
+        let (backend, meters) = (self.backend.clone(), self.meters.clone());
+        let work = move || {
+            let start = meters.now();
+            meters.defrag_inflight.add(1);
+            let done = backend.defragment();
+            meters.defrag_inflight.subtract(1);
+            meters.backend_defrag.took(meters.since(start));
+            done
+        };
+        let done = on_worker(&self.shared.worker, work).await;
         self.or_stop(done)?;
         Ok(pb::DefragmentResponse { header: None })
     }
@@ -131,7 +143,9 @@ impl<P: Platform> Node<P> {
     ) -> Result<pb::HashResponse, Error> {
         self.require_admin(by).await?;
         let store = self.store.clone();
+        let start = self.meters.now();
         let hash = on_worker(&self.shared.worker, move || store.hash()).await;
+        self.meters.hash.took(self.meters.since(start));
         let hash = self.or_stop(hash)?;
         Ok(pb::HashResponse { header: Some(self.header(self.store.current_revision())), hash })
     }
@@ -144,7 +158,9 @@ impl<P: Platform> Node<P> {
     ) -> Result<pb::HashKvResponse, Error> {
         self.require_admin(by).await?;
         let store = self.store.clone();
+        let start = self.meters.now();
         let hash = on_worker(&self.shared.worker, move || store.hash_kv(request.revision)).await;
+        self.meters.hash_kv.took(self.meters.since(start));
         let hash = self.or_stop(hash)??;
         Ok(pb::HashKvResponse {
             header: Some(self.header(self.store.current_revision())),
@@ -195,7 +211,8 @@ impl<P: Platform> Node<P> {
         let view = self.or_stop(on_worker(&self.shared.worker, move || backend.view()).await)?;
         let (sender, blobs) = mpsc::channel(1);
         drop(P::Runtime::spawn(read_view(view, sender)));
-        Ok(MaintenanceSnapshot { blobs })
+        let measured = Some((self.meters.clone(), self.meters.now()));
+        Ok(MaintenanceSnapshot { blobs, measured })
     }
 
     /// Fails the node: what stops it is told once, by log and by [`Node::stopped`].
@@ -207,12 +224,20 @@ impl<P: Platform> Node<P> {
 /// A maintenance snapshot that is being read; the reader sets the pace.
 pub struct MaintenanceSnapshot {
     blobs: mpsc::Receiver<Result<pb::SnapshotResponse, Error>>,
+    /// Who is told how long it took, and since when; nobody, once it was told.
+    measured: Option<(Arc<Meters>, Duration)>,
 }
 
 impl MaintenanceSnapshot {
     /// The next message of the stream; none after the checksum.
     pub async fn next(&mut self) -> Option<Result<pb::SnapshotResponse, Error>> {
-        self.blobs.next().await
+        let blob = self.blobs.next().await;
+        if blob.is_none()
+            && let Some((meters, start)) = self.measured.take()
+        {
+            meters.backend_snapshot.took(meters.since(start));
+        }
+        blob
     }
 }
 

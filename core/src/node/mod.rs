@@ -39,7 +39,7 @@ use futures_channel::mpsc;
 pub use auto_compaction::AutoCompaction;
 pub use config::{InitialClusterState, NodeConfig};
 pub use election::NodeObserver;
-pub use info::{Histogram, NodeInfo, NodeProgress, StartError, StopReason};
+pub use info::{NodeInfo, NodeProgress, StartError, StopReason};
 pub use maintenance::{ETCD_VERSION, MaintenanceSnapshot, STORAGE_VERSION};
 pub use range_stream::NodeRangeStream;
 pub use watch::NodeWatch;
@@ -55,6 +55,7 @@ use crate::backend::{Backend, BackendOptions};
 use crate::cluster::{Alarms, ClusterVersion, Members};
 use crate::error::Fatal;
 use crate::lease::Lessor;
+use crate::meters::{Histogram, Meters};
 use crate::mvcc::Store;
 use crate::platform::{Platform, Transport};
 use crate::raft::log::{LogHost, LogMetrics, LogOptions};
@@ -94,6 +95,7 @@ pub struct Node<P: Platform> {
     stop: Arc<StopSignal>,
     trace: Trace,
     counters: Counters,
+    meters: Arc<Meters>,
     command_ids: AtomicU64,
     /// While the members of a lost cluster are being forgotten (`--force-new-cluster`).
     forgetting: AtomicBool,
@@ -119,6 +121,8 @@ impl<P: Platform> Node<P> {
         let start = bootstrap::bootstrap(&config, &*platform, &backend, &members).await?;
         let applier =
             Arc::new(Applier::open(backend.clone(), members.clone(), config.max_request_bytes)?);
+        let clock = platform.clone();
+        let meters = Arc::new(Meters::new(Arc::new(move || clock.monotonic())));
         let shared = Arc::new(StateMachineShared {
             applied: Default::default(),
             forwarded: Default::default(),
@@ -126,6 +130,7 @@ impl<P: Platform> Node<P> {
             on_fatal: fatal_handler(&stop),
             trace: platform.trace(),
             slow: slow_applies(&config, &platform),
+            meters: meters.clone(),
         });
         let log = open_log(&config, &platform, &shared)?;
         let forced = config.force_new_cluster && force_new_cluster(&log, &start).await?;
@@ -134,6 +139,7 @@ impl<P: Platform> Node<P> {
             transport: platform.transport(),
             own_id: start.identity.member_id,
             on_removed: removed_handler(&stop),
+            meters: meters.clone(),
         };
         let state_machine = StateMachine::open(applier.clone(), shared.clone())?;
         let options = consensus_options(&config);
@@ -160,6 +166,7 @@ impl<P: Platform> Node<P> {
             forgetting: AtomicBool::new(forced),
             reconcile_receiver: Mutex::new(Some(reconcile_receiver)),
             counters: Counters::default(),
+            meters,
             leadership: Leadership::default(),
             leader_heard_millis: AtomicU64::new(0),
             incoming: IncomingSnapshot::default(),
@@ -250,10 +257,26 @@ impl<P: Platform> Node<P> {
             deletes: count(&self.counters.deletes),
             txns: count(&self.counters.txns),
             slow_applies: self.shared.slow.count(),
-            wal_fsync: fsync_histogram(&log),
+            slow_watchers: watches.slow_watchers as u64,
+            watch_events: watches.events,
+            put_bytes: watches.put_bytes,
+            compacted_keys: self.store.compacted_keys(),
+            open_reads: self.backend.open_reads(),
+            wal_fsync: doubling(log.fsync_buckets, log.fsyncs, log.fsync_time),
+            wal_write: doubling(log.write_buckets, log.writes, log.write_time),
             wal_bytes_written: log.written_bytes,
-            backend_commit: Histogram::default(),
         }
+    }
+
+    /// What is measured of this node.
+    pub fn meters(&self) -> &Meters {
+        &self.meters
+    }
+
+    /// Every member of the cluster but this one.
+    pub fn others(&self) -> Vec<u64> {
+        let members = self.members.list().into_iter().map(|member| member.id);
+        members.filter(|id| *id != self.member_id).collect()
     }
 
     /// This node's place in Raft and in the store: what changes with every step, at little cost.
@@ -404,16 +427,17 @@ async fn force_new_cluster<R: AsyncRuntime>(
     Ok(forced)
 }
 
-fn fsync_histogram(log: &LogMetrics) -> Histogram {
+/// A histogram of the log's: bounds from 1 ms on that double, each bucket without those before it.
+fn doubling(counts: [u64; LogMetrics::BUCKETS], count: u64, sum: Duration) -> Histogram {
     let mut seen = 0;
     let mut bound = 0.001;
-    let mut buckets = Vec::with_capacity(log.fsync_buckets.len());
-    for count in log.fsync_buckets {
+    let mut buckets = Vec::with_capacity(counts.len());
+    for count in counts {
         seen += count;
         buckets.push((bound, seen));
         bound *= 2.0;
     }
-    Histogram { buckets, count: log.fsyncs, sum: log.fsync_time }
+    Histogram { buckets, count, sum: sum.as_secs_f64() }
 }
 
 fn consensus_options(config: &NodeConfig) -> ConsensusOptions {

@@ -28,6 +28,7 @@ struct Transfer {
     id: u64,
     next_offset: u64,
     restorer: Restorer,
+    begun: Duration,
 }
 
 impl<P: Platform> Node<P> {
@@ -100,7 +101,26 @@ impl<P: Platform> Node<P> {
         from: u64,
         chunk: pb::SnapshotChunk,
     ) -> Result<pb::Vote, String> {
+        let (first, done) = (chunk.offset == 0, chunk.done);
+        let peer = self.meters.peer(from);
+        if first {
+            peer.snapshots_receiving.set(1);
+        }
+        let taken = self.take_chunk(from, chunk).await;
+        if done || taken.is_err() {
+            peer.snapshots_receiving.set(0);
+        }
+        match &taken {
+            Ok(_) if done => peer.snapshots_received.add(1),
+            Ok(_) => {}
+            Err(_) => peer.snapshots_receive_failed.add(1),
+        }
+        taken
+    }
+
+    async fn take_chunk(&self, from: u64, chunk: pb::SnapshotChunk) -> Result<pb::Vote, String> {
         let transfer = self.current_transfer(from, &chunk)?;
+        let begun = transfer.begun;
         if !chunk.done {
             let data = chunk.data.clone();
             let written = on_worker(&self.shared.worker, move || {
@@ -113,7 +133,9 @@ impl<P: Platform> Node<P> {
             *self.incoming.lock() = Some(transfer);
             return Ok(chunk.vote.unwrap_or_else(|| self.consensus.current_vote()));
         }
-        self.consensus.install_received(chunk, transfer.restorer).await
+        let installed = self.consensus.install_received(chunk, transfer.restorer).await;
+        self.meters.peer(from).snapshot_receive.took(self.meters.since(begun));
+        installed
     }
 
     /// Takes the transfer that `chunk` belongs to out of its place; a first chunk begins one.
@@ -122,7 +144,9 @@ impl<P: Platform> Node<P> {
         if chunk.offset == 0 {
             let restorer = Backend::restorer(self.platform.disk());
             let restorer = restorer.map_err(|fatal: Fatal| fatal.to_string())?;
-            *incoming = Some(Transfer { from, id: chunk.transfer, next_offset: 0, restorer });
+            let begun = self.meters.now();
+            let id = chunk.transfer;
+            *incoming = Some(Transfer { from, id, next_offset: 0, restorer, begun });
         }
         match incoming.take() {
             Some(transfer)

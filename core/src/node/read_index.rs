@@ -2,6 +2,7 @@
 //! confirmation is under way shares the next one. KV-07.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::raft::types::AsyncRuntime;
 use futures_channel::{mpsc, oneshot};
@@ -15,6 +16,9 @@ use crate::error::Error;
 use crate::platform::Platform;
 use crate::raft::ProposeError;
 use crate::trace::Event;
+
+/// A confirmation that takes longer counts as slow: etcd asks again then.
+const SLOW_READ_INDEX: Duration = Duration::from_millis(500);
 
 type Waiter = oneshot::Sender<Result<(), Error>>;
 
@@ -67,8 +71,15 @@ impl<P: Platform> Node<P> {
             if batch.is_empty() {
                 continue;
             }
+            let start = self.meters.now();
             let confirm = P::Runtime::timeout(self.request_timeout(), self.confirm_read_index());
             let result = confirm.await.unwrap_or(Err(Error::Timeout));
+            if self.meters.since(start) > SLOW_READ_INDEX {
+                self.meters.read_indexes_slow.add(1);
+            }
+            if result.is_err() {
+                self.meters.read_indexes_failed.add(1);
+            }
             for waiter in batch {
                 // A reader that gave up is gone.
                 let _ = waiter.send(result.clone());

@@ -158,6 +158,7 @@ impl<P: Platform> Node<P> {
             self.lessor.tick(now);
             let expired = self.lessor.expired(now, limits::LEASE_REVOKE_RATE);
             // A leader that lost its quorum must not revoke what a newer leader keeps alive.
+            self.meters.leases_expired.add(expired.len() as u64);
             for id in &expired {
                 self.trace.emit(|| Event::LeaseExpired { id: *id });
             }
@@ -201,8 +202,14 @@ impl<P: Platform> Node<P> {
                 continue;
             }
             let applied = self.shared.applied.get();
-            let backend = self.backend.clone();
-            if let Err(fatal) = on_worker(&self.shared.worker, move || backend.flush()).await {
+            let (backend, meters) = (self.backend.clone(), self.meters.clone());
+            let flush = move || {
+                let start = meters.now();
+                let flushed = backend.flush();
+                meters.backend_commit.took(meters.since(start));
+                flushed
+            };
+            if let Err(fatal) = on_worker(&self.shared.worker, flush).await {
                 self.fail(fatal);
                 return;
             }
@@ -225,21 +232,28 @@ impl<P: Platform> Node<P> {
         if !self.store.compaction_pending() {
             return Ok(());
         }
-        let begin = self.platform.monotonic();
+        let begun = self.meters.now();
         while self.store.compaction_pending() {
-            let store = self.store.clone();
+            let (store, meters) = (self.store.clone(), self.meters.clone());
             let batch = self.config.compaction_batch_limit;
-            let step = on_worker(&self.shared.worker, move || Ok(store.compact_step(batch)));
+            let step = on_worker(&self.shared.worker, move || {
+                let start = meters.now();
+                let left = store.compact_step(batch);
+                meters.compaction_pause.observe(millis(meters.since(start)));
+                Ok(left)
+            });
             self.or_stop(step.await)?;
             P::Runtime::sleep(self.config.compaction_sleep_interval).await;
         }
         tracing::info!(
             compact_revision = self.store.compact_revision(),
-            took = format!("{:?}", self.platform.monotonic().saturating_sub(begin)),
+            took = format!("{:?}", self.meters.since(begun)),
             current_db_size_bytes = self.backend.size(),
             current_db_size_in_use_bytes = self.backend.size_in_use(),
             "finished scheduled compaction"
         );
+        self.meters.compaction_total.observe(millis(self.meters.since(begun)));
+        self.meters.compaction_last.set(self.platform.unix_millis() / 1000);
         Ok(())
     }
 
@@ -347,4 +361,8 @@ fn is_ready_to_vote(member: &Member, status: &RaftStatus) -> bool {
         && status.learners.contains(&member.id)
         && *matched > 0
         && matched + VOTER_LAG > status.last_log_index
+}
+
+fn millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
 }

@@ -28,6 +28,7 @@ use crate::api::coraclepb::append_entries_response::Kind;
 use crate::api::coraclepb::peer_request::Request;
 use crate::api::coraclepb::peer_response::Response;
 use crate::cluster::Members;
+use crate::meters::Meters;
 use crate::platform::{PeerTarget, Transport, TransportError};
 
 /// The text by which a removed member learns that it was removed.
@@ -45,6 +46,7 @@ pub struct NetworkFactory {
     pub own_id: u64,
     /// Called when a member answers that this one was removed from the cluster.
     pub on_removed: Arc<dyn Fn() + Send + Sync>,
+    pub meters: Arc<Meters>,
 }
 
 impl<R: AsyncRuntime> RaftNetworkFactory<TypeConfig<R>> for NetworkFactory {
@@ -73,7 +75,14 @@ impl Network {
         };
         let target = PeerTarget { id: self.target, urls: member.peer_ur_ls };
         let request = pb::PeerRequest { request: Some(request), asker: None };
-        let answer = self.factory.transport.call(target, request, timeout).await?;
+        let meters = self.factory.meters.peer(self.target);
+        let start = self.factory.meters.now();
+        let answer = self.factory.transport.call(target, request, timeout).await;
+        match &answer {
+            Ok(_) => meters.round_trip.took(self.factory.meters.since(start)),
+            Err(_) => meters.send_failures.add(1),
+        }
+        let answer = answer?;
         match answer.response {
             Some(Response::Error(status)) => {
                 if status.message == REMOVED_TEXT {
@@ -184,14 +193,18 @@ impl<R: AsyncRuntime> RaftNetworkV2<TypeConfig<R>> for Network {
         rpc: AppendEntriesRequest<TypeConfig<R>>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig<R>>, RPCError<TypeConfig<R>>> {
+        let heartbeat = rpc.entries.is_empty();
         let request = Request::AppendEntries(pb::AppendEntries {
             vote: Some(rpc.vote.into()),
             prev_log_id: rpc.prev_log_id.map(Into::into),
             entries: rpc.entries.into_iter().map(Into::into).collect(),
             leader_commit: rpc.leader_commit.map(Into::into),
         });
-        let answer = self.raft_call(RPCTypes::AppendEntries, request, option.hard_ttl()).await?;
-        let Response::AppendEntries(answer) = answer else {
+        let answer = self.raft_call(RPCTypes::AppendEntries, request, option.hard_ttl()).await;
+        if heartbeat && answer.is_err() {
+            self.factory.meters.heartbeat_send_failures.add(1);
+        }
+        let Response::AppendEntries(answer) = answer? else {
             return Err(unexpected("not the answer to append entries"));
         };
         Ok(match answer.kind() {
@@ -231,11 +244,22 @@ impl<R: AsyncRuntime> RaftNetworkV2<TypeConfig<R>> for Network {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig<R>>, StreamingError<TypeConfig<R>>> {
+        let meters = self.factory.meters.clone();
+        let peer = meters.peer(self.target);
+        let start = meters.now();
+        peer.snapshots_sending.add(1);
         let sending = Box::pin(self.send_snapshot(vote, snapshot));
-        match select(sending, Box::pin(cancel)).await {
+        let result = match select(sending, Box::pin(cancel)).await {
             Either::Left((result, _)) => result,
             Either::Right((closed, _)) => Err(StreamingError::Closed(closed)),
+        };
+        peer.snapshots_sending.subtract(1);
+        peer.snapshot_send.took(meters.since(start));
+        match &result {
+            Ok(_) => peer.snapshots_sent.add(1),
+            Err(_) => peer.snapshots_failed.add(1),
         }
+        result
     }
 
     async fn transfer_leader(

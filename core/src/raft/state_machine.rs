@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures_channel::oneshot;
 use futures_util::{Stream, TryStreamExt};
@@ -17,6 +18,7 @@ use super::snapshot::{self, RaftSnapshot};
 use super::types::{LogId, Payload, StoredMembership, TypeConfig};
 use crate::apply::{Applier, Outcome, Reply};
 use crate::error::Fatal;
+use crate::meters::Meters;
 use crate::platform::Worker;
 use crate::trace::{Change, Event, Trace};
 
@@ -43,6 +45,7 @@ pub struct StateMachineShared {
     pub on_fatal: Arc<dyn Fn(Fatal) + Send + Sync>,
     pub trace: Trace,
     pub slow: SlowApplies,
+    pub meters: Arc<Meters>,
 }
 
 /// Proposals of this member that the leader appended for it. Their outcome is that of the entry's
@@ -121,7 +124,10 @@ impl StateMachine {
                     }
                     EntryPayload::Normal(command) => {
                         let begin = self.shared.slow.now();
-                        let (id, outcome) = self.applier.apply(log_id.index, command.0.clone())?;
+                        let start = self.shared.meters.now();
+                        let (id, operation, outcome) =
+                            self.applier.apply(log_id.index, command.0.clone())?;
+                        self.measure(operation, &outcome, start);
                         self.shared.slow.judge(begin, &command.0, &outcome);
                         self.shared.forwarded.complete(id, &outcome);
                         outcome
@@ -141,6 +147,19 @@ impl StateMachine {
             }
         }
         Ok(())
+    }
+
+    fn measure(&self, operation: &'static str, outcome: &Outcome, start: Duration) {
+        let meters = &self.shared.meters;
+        meters.applied(operation, outcome.is_ok(), start);
+        match outcome {
+            Ok(Reply::LeaseGrant(lease)) => {
+                meters.leases_granted.add(1);
+                meters.lease_ttl.observe(lease.ttl as f64);
+            }
+            Ok(Reply::LeaseRevoke(_)) => meters.leases_revoked.add(1),
+            _ => {}
+        }
     }
 
     fn tell_applied(&self, log_id: LogId, change: Change) {
@@ -204,9 +223,13 @@ impl<R: AsyncRuntime> RaftStateMachine<TypeConfig<R>> for StateMachine {
             restorer.finish()?;
             applier.replace_with_restored()
         };
-        snapshot::on_worker(&self.shared.worker, replace)
-            .await
-            .map_err(|fatal| self.stop(fatal))?;
+        let meters = self.shared.meters.clone();
+        let start = meters.now();
+        meters.snapshot_apply_in_progress.set(1);
+        let replaced = snapshot::on_worker(&self.shared.worker, replace).await;
+        meters.snapshot_apply_in_progress.set(0);
+        meters.snapshot_db_save.took(meters.since(start));
+        replaced.map_err(|fatal| self.stop(fatal))?;
         let (applied, membership) =
             snapshot::load_applied(&self.applier.backend).map_err(|fatal| self.stop(fatal))?;
         if applied != meta.last_log_id {

@@ -10,6 +10,7 @@ use futures_util::task::AtomicWaker;
 use super::interests::Interests;
 use super::key_range::KeyRange;
 use super::{History, RevisionEvents, WatchOptions, WatchStream, revision_bytes};
+use crate::api::mvccpb::event::EventType;
 
 /// The meeting point of the applied revisions and all watch streams of a member.
 ///
@@ -30,6 +31,8 @@ pub struct HubStats {
     pub slow_watchers: usize,
     /// Events published since the start.
     pub events: u64,
+    /// Bytes of keys and values that were put.
+    pub put_bytes: u64,
 }
 
 struct State {
@@ -47,6 +50,7 @@ struct State {
     watchers: usize,
     slow_watchers: usize,
     events: u64,
+    put_bytes: u64,
 }
 
 /// What the hub knows of a stream.
@@ -98,6 +102,7 @@ impl Hub {
             watchers: 0,
             slow_watchers: 0,
             events: 0,
+            put_bytes: 0,
         };
         Arc::new(Hub { history, options, state: Mutex::new(state) })
     }
@@ -180,6 +185,7 @@ impl Hub {
             watchers: state.watchers,
             slow_watchers: state.slow_watchers,
             events: state.events,
+            put_bytes: state.put_bytes,
         }
     }
 
@@ -296,6 +302,9 @@ impl State {
     fn push(&mut self, entry: RevisionEvents, options: &WatchOptions) {
         self.published = entry.revision;
         self.events += entry.events.len() as u64;
+        let puts = entry.events.iter().filter(|event| event.r#type() == EventType::Put);
+        let put_bytes = puts.filter_map(|event| event.kv.as_ref());
+        self.put_bytes += put_bytes.map(|kv| (kv.key.len() + kv.value.len()) as u64).sum::<u64>();
         self.ring_bytes += revision_bytes(&entry);
         self.ring.push_back(Arc::new(entry));
         while self.ring.len() > 1

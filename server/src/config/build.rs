@@ -77,6 +77,7 @@ pub(super) fn build(mut values: Values) -> Result<Config, String> {
             cors: list(&values, "cors"),
             host_whitelist: list(&values, "host-whitelist"),
             enable_grpc_gateway: boolean(&values, "enable-grpc-gateway"),
+            gateway_error_key: boolean(&values, "gateway-error-key"),
             extensive_metrics: values.get("metrics") == "extensive",
         },
         auth: auth::read(&mut values)?,

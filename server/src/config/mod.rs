@@ -22,6 +22,7 @@ pub(crate) mod urls;
 pub use self::auth::{AuthConfig, JwtConfig, TokenConfig};
 pub(crate) use self::cluster::parse_initial_cluster;
 pub use self::outline::outline;
+pub(crate) use self::settings::HttpConfig;
 pub use self::settings::{Config, Warning};
 
 /// What a command line asks for.

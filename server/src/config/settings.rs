@@ -91,6 +91,8 @@ pub struct HttpConfig {
     pub cors: Vec<String>,
     pub host_whitelist: Vec<String>,
     pub enable_grpc_gateway: bool,
+    /// Whether JSON errors repeat their message as `error`.
+    pub gateway_error_key: bool,
     /// `--metrics=extensive`
     pub extensive_metrics: bool,
 }

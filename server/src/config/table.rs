@@ -38,8 +38,8 @@ pub(super) const FLAGS: &[Flag] = &[
         "URLs to listen on for peer traffic."),
     acts(Member, "listen-client-urls", Urls, "http://localhost:2379",
         "URLs to listen on for client gRPC and HTTP traffic."),
-    flag(Member, "listen-client-http-urls", Urls, "", Refused(NOT_YET))
-        .help("URLs for HTTP alone; those of --listen-client-urls serve gRPC alone then."),
+    acts(Member, "listen-client-http-urls", Urls, "",
+        "URLs for HTTP alone; those of --listen-client-urls serve gRPC alone then."),
     flag(Member, "max-wals", Number, "5",
         Accepted("the log keeps what its snapshot and --snapshot-catchup-entries leave")),
     acts(Member, "memory-mlock", Bool, "false", "Keep the server's pages in memory."),
@@ -66,8 +66,9 @@ pub(super) const FLAGS: &[Flag] = &[
         .help("Set SO_REUSEPORT on the sockets listened on."),
     flag(Member, "socket-reuse-address", Bool, "false", Acts)
         .help("Set SO_REUSEADDR on the sockets listened on."),
-    flag(Member, "enable-grpc-gateway", Bool, "true", Refused(NOT_YET))
-        .help("Serve the JSON gateway."),
+    acts(Member, "enable-grpc-gateway", Bool, "true", "Serve the JSON gateway."),
+    acts(Member, "gateway-error-key", Bool, "false",
+        "Repeat the message of JSON errors as 'error', as etcd did until 3.5."),
     flag(Member, "raft-read-timeout", Time, "5s",
         Accepted("a call of a peer has its own time limit")),
     flag(Member, "raft-write-timeout", Time, "5s",
@@ -140,10 +141,9 @@ pub(super) const FLAGS: &[Flag] = &[
     security("cipher-suites", List, "", "TLS cipher suites, by their Go names (all if empty)."),
     security("tls-min-version", Text, "TLS1.2", "Oldest TLS: 'TLS1.2' or 'TLS1.3'."),
     security("tls-max-version", Text, "", "Newest TLS: 'TLS1.2' or 'TLS1.3' (any if empty)."),
-    flag(Security, "cors", List, "*", Refused(NOT_YET))
-        .help("Origins that web pages may call from; '*': any."),
-    flag(Security, "host-whitelist", List, "*", Refused(NOT_YET))
-        .help("Host names that insecure HTTP requests may have; '*': any."),
+    acts(Security, "cors", List, "*", "Origins that web pages may call from; '*': any."),
+    acts(Security, "host-whitelist", List, "*",
+        "Host names that insecure HTTP requests may have; '*': any."),
     acts(Auth, "auth-token", Text, "simple",
         "Tokens: 'simple', or 'jwt,sign-method=M[,pub-key=F][,priv-key=F][,ttl=5m]'."),
     acts(Auth, "bcrypt-cost", Number, "10", "Cost of hashing passwords, 4 to 31."),
@@ -151,8 +151,8 @@ pub(super) const FLAGS: &[Flag] = &[
         "Life of a simple token after its last use, in seconds."),
     acts(Monitoring, "listen-metrics-urls", Urls, "",
         "URLs to listen on for '/metrics' and '/health' too."),
-    flag(Monitoring, "metrics", OneOf(&["basic", "extensive"]), "basic", Refused(NOT_YET))
-        .help("How much is measured; 'extensive' adds the time of each call."),
+    acts(Monitoring, "metrics", OneOf(&["basic", "extensive"]), "basic",
+        "How much is measured; 'extensive' adds the time of each call."),
     flag(Monitoring, "enable-pprof", Bool, "false",
         Accepted("there is no Go runtime to profile")),
     acts(Logging, "logger", Text, "zap", "The form of logs; there is one."),

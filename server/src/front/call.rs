@@ -17,25 +17,23 @@ use std::future::{Future, poll_fn};
 use std::marker::PhantomData;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use coracle_core::error::{Code, Error};
+use h2::RecvStream;
 use h2::server::SendResponse;
-use h2::{Reason, RecvStream, SendStream};
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use http::{HeaderMap, HeaderName};
 use prost::Message;
 
 use super::Remote;
+pub(crate) use super::counters::Counters;
+use super::counters::Started;
+use super::local::{LocalRequests, Mailbox};
+pub(crate) use super::wire::framed;
+use super::wire::{FRAME_HEADER, Inbound, Outbound, Responder};
 
-const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
-const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
-const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
-/// Compression flag and length before every message.
-const FRAME_HEADER: usize = 5;
 
 /// How a call ends badly: gRPC code and message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,32 +54,14 @@ impl From<Error> for Status {
     }
 }
 
-/// What was counted for one method (`grpc_server_*` of `/metrics`).
-#[derive(Default)]
-pub(crate) struct Counters {
-    pub(crate) started: AtomicU64,
-    /// By gRPC code; 0 is OK.
-    pub(crate) handled: [AtomicU64; 17],
-    pub(crate) received: AtomicU64,
-    pub(crate) sent: AtomicU64,
-}
-
-impl Counters {
-    fn ended(&self, code: usize) {
-        if let Some(counter) = self.handled.get(code) {
-            counter.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-}
-
 /// A call that has arrived; nothing is answered yet.
 pub(crate) struct Call {
     headers: HeaderMap,
-    body: RecvStream,
-    respond: SendResponse<Bytes>,
+    body: Inbound,
+    respond: Responder,
     remote: Remote,
     max_message_bytes: usize,
-    counters: Arc<Counters>,
+    counters: Started,
 }
 
 impl Call {
@@ -92,14 +72,37 @@ impl Call {
         max_message_bytes: usize,
     ) -> Call {
         let (head, body) = request.into_parts();
-        let counters = Arc::default();
-        Call { headers: head.headers, body, respond, remote, max_message_bytes, counters }
+        Call {
+            headers: head.headers,
+            body: Inbound::Http2(body),
+            respond: Responder::Http2(respond),
+            remote,
+            max_message_bytes,
+            counters: Started::default(),
+        }
+    }
+
+    /// A call from inside the process; see [`super::local::LocalCall`]. No certificate came with
+    /// it that would speak for its caller.
+    pub(super) fn local(
+        headers: HeaderMap,
+        requests: LocalRequests,
+        mailbox: Mailbox,
+        max_message_bytes: usize,
+    ) -> Call {
+        Call {
+            headers,
+            body: Inbound::Local(requests),
+            respond: Responder::Local(mailbox),
+            remote: Remote::default(),
+            max_message_bytes,
+            counters: Started::default(),
+        }
     }
 
     /// Counts this call in `counters` from now on.
     pub(crate) fn counted(mut self, counters: Arc<Counters>) -> Call {
-        counters.started.fetch_add(1, Ordering::Relaxed);
-        self.counters = counters;
+        self.counters = Started::now(counters);
         self
     }
 
@@ -115,16 +118,13 @@ impl Call {
 
     /// The metadata entry `name` as the bytes that it is.
     pub(crate) fn metadata_bytes(&self, name: &str) -> Option<&[u8]> {
-        self.headers.get(name).map(HeaderValue::as_bytes)
+        self.headers.get(name).map(http::HeaderValue::as_bytes)
     }
 
     /// Ends the call without a message.
-    pub(crate) fn refuse(mut self, status: Status) {
+    pub(crate) fn refuse(self, status: Status) {
         self.counters.ended(status.code as usize);
-        // A failure to send means that the client is gone: nobody is left to be told.
-        let mut head = response_head();
-        put_status(head.headers_mut(), &status);
-        _ = self.respond.send_response(head, true);
+        self.respond.refuse(status);
     }
 
     /// One message in, one message out: `handle` makes the answer.
@@ -138,8 +138,7 @@ impl Call {
             Ok(request) => request,
             Err(status) => return self.refuse(status),
         };
-        self.counters.received.fetch_add(1, Ordering::Relaxed);
-        let Some(result) = unless_reset(&mut self.respond, handle(request)).await else {
+        let Some(result) = unless_gone(&mut self.respond, handle(request)).await else {
             return self.counters.ended(Code::Canceled as usize);
         };
         match result {
@@ -151,12 +150,12 @@ impl Call {
     /// Many messages out, and as many in as the client sends. The response begins at once.
     ///
     /// `None` if the client is gone or asks for a compression that there is not.
-    pub(crate) fn stream<Q: Message + Default>(mut self) -> Option<(Requests<Q>, Responses)> {
+    pub(crate) fn stream<Q: Message + Default>(self) -> Option<(Requests<Q>, Responses)> {
         if let Err(status) = self.check_encoding() {
             self.refuse(status);
             return None;
         }
-        let Ok(send) = self.respond.send_response(response_head(), false) else {
+        let Some(send) = self.respond.begin() else {
             self.counters.ended(Code::Canceled as usize);
             return None;
         };
@@ -170,14 +169,10 @@ impl Call {
         Some((requests, Responses { send: Some(send), counters: self.counters }))
     }
 
-    fn answer(mut self, answer: &impl Message) {
+    fn answer(self, answer: &impl Message) {
         self.counters.ended(0);
-        self.counters.sent.fetch_add(1, Ordering::Relaxed);
-        // Errors mean that the client has gone away meanwhile.
-        let Ok(mut send) = self.respond.send_response(response_head(), false) else { return };
-        if send.send_data(frame(answer), false).is_ok() {
-            _ = send.send_trailers(ok_trailers());
-        }
+        let size = self.respond.answer(answer);
+        self.counters.sent(size);
     }
 
     fn check_encoding(&self) -> Result<(), Status> {
@@ -195,7 +190,7 @@ impl Call {
         self.check_encoding()?;
         let mut body = Bytes::new();
         let mut rest = BytesMut::new();
-        while let Some(chunk) = next_chunk(&mut self.body).await? {
+        while let Some(chunk) = poll_fn(|cx| self.body.poll_chunk(cx)).await? {
             if body.is_empty() {
                 // Nearly always the whole message, and then it is not copied.
                 check_length(&chunk, self.max_message_bytes)?;
@@ -218,38 +213,21 @@ impl Call {
             return Err(Status::new(Code::Internal, "unexpected EOF"));
         }
         body.advance(FRAME_HEADER);
+        self.counters.received(body.len());
         decode(body)
     }
 }
 
-/// Runs `work` until it is done, or, with `None`, until the client resets the stream.
-async fn unless_reset<F: Future>(respond: &mut SendResponse<Bytes>, work: F) -> Option<F::Output> {
+/// Runs `work` until it is done, or, with `None`, until the client has gone.
+async fn unless_gone<F: Future>(respond: &mut Responder, work: F) -> Option<F::Output> {
     let mut work = pin!(work);
     poll_fn(|cx| {
         if let Poll::Ready(output) = work.as_mut().poll(cx) {
             return Poll::Ready(Some(output));
         }
-        respond.poll_reset(cx).map(|_| None)
+        respond.poll_gone(cx).map(|()| None)
     })
     .await
-}
-
-/// The next bytes of a request. The window is opened again at once: what is unread here is bounded
-/// by the largest message.
-async fn next_chunk(body: &mut RecvStream) -> Result<Option<Bytes>, Status> {
-    poll_fn(|cx| poll_chunk(body, cx)).await
-}
-
-fn poll_chunk(body: &mut RecvStream, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Status>> {
-    Poll::Ready(match ready!(body.poll_data(cx)) {
-        Some(Ok(chunk)) => {
-            // Fails only on a stream that is closed already.
-            _ = body.flow_control().release_capacity(chunk.len());
-            Ok(Some(chunk))
-        }
-        Some(Err(error)) => Err(Status::new(Code::Canceled, error.to_string())),
-        None => Ok(None),
-    })
 }
 
 /// The length of the message that `buffer` begins with, if its header is complete.
@@ -278,53 +256,12 @@ fn decode<Q: Message + Default>(bytes: Bytes) -> Result<Q, Status> {
     })
 }
 
-/// A message with its five-byte header, in one buffer of its size.
-fn frame(message: &impl Message) -> Bytes {
-    let length = message.encoded_len();
-    let mut buffer = BytesMut::with_capacity(FRAME_HEADER + length);
-    buffer.put_u8(0);
-    buffer.put_u32(u32::try_from(length).expect("a message of 4 GiB does not fit in memory"));
-    message.encode(&mut buffer).expect("a BytesMut has room for what was just measured");
-    buffer.freeze()
-}
-
-fn response_head() -> Response<()> {
-    let mut head = Response::new(());
-    head.headers_mut().insert(CONTENT_TYPE, GRPC);
-    head
-}
-
-fn ok_trailers() -> HeaderMap {
-    let mut trailers = HeaderMap::with_capacity(1);
-    trailers.insert(GRPC_STATUS, HeaderValue::from_static("0"));
-    trailers
-}
-
-fn put_status(headers: &mut HeaderMap, status: &Status) {
-    headers.insert(GRPC_STATUS, HeaderValue::from(status.code as u32));
-    if let Ok(message) = HeaderValue::try_from(percent_encoded(&status.message)) {
-        headers.insert(GRPC_MESSAGE, message);
-    }
-}
-
-/// `grpc-message` is printable ASCII; everything else, and `%`, is percent-encoded UTF-8.
-fn percent_encoded(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b' '..=b'~' if byte != b'%' => encoded.push(char::from(byte)),
-            _ => encoded.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    encoded
-}
-
 /// The client's messages of a stream.
 pub(crate) struct Requests<Q> {
-    body: RecvStream,
+    body: Inbound,
     buffer: BytesMut,
     max_message_bytes: usize,
-    counters: Arc<Counters>,
+    counters: Started,
     message: PhantomData<fn() -> Q>,
 }
 
@@ -335,15 +272,20 @@ impl<Q: Message + Default> Requests<Q> {
             match self.take_message() {
                 Ok(None) => {}
                 Ok(Some(message)) => return Poll::Ready(Some(Ok(message))),
-                Err(status) => return Poll::Ready(Some(Err(status))),
+                Err(status) => return Poll::Ready(Some(Err(self.failed(status)))),
             }
-            match ready!(poll_chunk(&mut self.body, cx)) {
+            match ready!(self.body.poll_chunk(cx)) {
                 // Copied: a watcher's key must not keep h2's read buffer alive.
                 Ok(Some(chunk)) => self.buffer.extend_from_slice(&chunk),
                 Ok(None) => return Poll::Ready(None),
-                Err(status) => return Poll::Ready(Some(Err(status))),
+                Err(status) => return Poll::Ready(Some(Err(self.failed(status)))),
             }
         }
+    }
+
+    fn failed(&self, status: Status) -> Status {
+        self.counters.receive_failed();
+        status
     }
 
     /// [`Requests::poll_next`] as a future.
@@ -361,7 +303,7 @@ impl<Q: Message + Default> Requests<Q> {
         self.buffer.advance(FRAME_HEADER);
         let message = Bytes::copy_from_slice(&self.buffer[..length]);
         self.buffer.advance(length);
-        self.counters.received.fetch_add(1, Ordering::Relaxed);
+        self.counters.received(length);
         decode(message).map(Some)
     }
 }
@@ -369,35 +311,25 @@ impl<Q: Message + Default> Requests<Q> {
 /// The server's messages of a stream. Dropped without [`Responses::finish`], it resets the stream.
 pub(crate) struct Responses {
     /// `None` once the stream is finished.
-    send: Option<SendStream<Bytes>>,
-    counters: Arc<Counters>,
+    send: Option<Outbound>,
+    counters: Started,
 }
 
 impl Responses {
     /// Waits until the client has taken what was sent before: at most one message is buffered.
     /// `false` if the client is gone.
     pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        let Some(send) = &mut self.send else { return Poll::Ready(false) };
-        if send.poll_reset(cx).is_ready() {
-            return Poll::Ready(false);
+        match &mut self.send {
+            Some(send) => send.poll_ready(cx),
+            None => Poll::Ready(false),
         }
-        // One byte beyond what is buffered: granted when all of that has its place in the
-        // window. More would be taken from the connection's window while this stream idles.
-        while send.capacity() == 0 {
-            send.reserve_capacity(1);
-            match ready!(send.poll_capacity(cx)) {
-                Some(Ok(_)) => {}
-                Some(Err(_)) | None => return Poll::Ready(false),
-            }
-        }
-        Poll::Ready(true)
     }
 
     /// Sends one message. A client that is gone is noticed by the next [`Responses::poll_ready`].
     pub(crate) fn send(&mut self, message: &impl Message) {
         if let Some(send) = &mut self.send {
-            self.counters.sent.fetch_add(1, Ordering::Relaxed);
-            _ = send.send_data(frame(message), false);
+            let size = send.send(message);
+            self.counters.sent(size);
         }
     }
 
@@ -418,7 +350,7 @@ impl Responses {
                 return Poll::Ready(Some(output));
             }
             match &mut self.send {
-                Some(send) => send.poll_reset(cx).map(|_| None),
+                Some(send) => send.poll_gone(cx).map(|()| None),
                 None => Poll::Ready(None),
             }
         })
@@ -427,25 +359,18 @@ impl Responses {
 
     /// Ends the stream: with OK, or with an error.
     pub(crate) fn finish(mut self, result: Result<(), Status>) {
-        let Some(mut send) = self.send.take() else { return };
-        let trailers = match &result {
-            Ok(()) => ok_trailers(),
-            Err(status) => {
-                let mut trailers = HeaderMap::with_capacity(2);
-                put_status(&mut trailers, status);
-                trailers
-            }
-        };
-        self.counters.ended(result.map_or_else(|status| status.code as usize, |()| 0));
-        _ = send.send_trailers(trailers);
+        let Some(send) = self.send.take() else { return };
+        self.counters.ended(result.as_ref().map_or_else(|status| status.code as usize, |()| 0));
+        send.finish(result);
     }
 }
 
 impl Drop for Responses {
     fn drop(&mut self) {
-        if let Some(mut send) = self.send.take() {
+        if let Some(send) = self.send.take() {
             self.counters.ended(Code::Canceled as usize);
-            send.send_reset(Reason::CANCEL);
+            self.counters.send_failed();
+            send.reset();
         }
     }
 }
@@ -462,11 +387,5 @@ mod tests {
         assert_eq!(status.code, Code::ResourceExhausted);
         assert_eq!(status.message, "grpc: received message larger than max (11 vs. 10)");
         assert_eq!(check_length(&[1, 0, 0, 0, 1], 10).unwrap_err().code, Code::Internal);
-    }
-
-    #[test]
-    fn grpc_message_is_percent_encoded() {
-        assert_eq!(percent_encoded("etcdserver: no leader"), "etcdserver: no leader");
-        assert_eq!(percent_encoded("100% ü\n"), "100%25 %C3%BC%0A");
     }
 }

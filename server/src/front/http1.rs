@@ -1,46 +1,51 @@
-//! HTTP/1 connections: health checks, metrics, curl.
+//! HTTP/1 connections: health checks, metrics, JSON, and WebSocket, which begins as HTTP/1.
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::upgrade::{self, OnUpgrade};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio_util::sync::CancellationToken;
 
+use super::body::{self, Session};
 use super::io::{Socket, flushing};
-use super::{Handler, Remote, limits};
+use super::{Handler, Remote, Settings, limits};
 
 /// Serves a connection until the client closes it, or the server stops.
 pub(super) async fn serve<H: Handler>(
     socket: Socket,
     replay: Bytes,
     handler: Arc<H>,
+    settings: Settings,
     remote: Remote,
     stopping: CancellationToken,
 ) {
-    let service = service_fn(|request: http::Request<Incoming>| {
-        let (handler, remote) = (handler.clone(), remote.clone());
+    let next: Mutex<Option<(OnUpgrade, Session)>> = Mutex::default();
+    let service = service_fn(|mut request: http::Request<Incoming>| {
+        let (handler, settings, next) = (handler.clone(), settings.clone(), &next);
+        request.extensions_mut().insert(remote.clone());
         async move {
-            let (mut head, body) = request.into_parts();
-            drop(body);
-            head.extensions.insert(remote);
-            let response = handler.http(http::Request::from_parts(head, ())).await;
-            Ok::<_, Infallible>(response.map(Full::new))
+            let upgrade = upgrade::on(&mut request);
+            let answer = handler.http(settings, request.map(body::of_http1)).await;
+            if let Some(session) = answer.session {
+                *next.lock().unwrap_or_else(PoisonError::into_inner) = Some((upgrade, session));
+            }
+            Ok::<_, Infallible>(answer.response)
         }
     });
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        .header_read_timeout(limits::HANDSHAKE_DEADLINE)
+        .header_read_timeout(limits::HEADER_DEADLINE)
         .max_buf_size(limits::HTTP1_BUFFER);
     let connection = builder.serve_connection(TokioIo::new(socket.io(replay)), service);
-    let mut connection = pin!(connection);
+    let mut connection = pin!(connection.with_upgrades());
     let mut stop = pin!(stopping.cancelled());
     let mut stopped = false;
     let run = poll_fn(|cx| {
@@ -52,4 +57,18 @@ pub(super) async fn serve<H: Handler>(
     });
     // What a client does wrong is answered by hyper, or ends the connection.
     _ = flushing(&socket, run).await;
+    let next = next.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let Some((upgrade, session)) = next else { return };
+    let session = async {
+        if let Ok(upgraded) = upgrade.await {
+            session(upgraded).await;
+        }
+    };
+    tokio::select! {
+        _ = flushing(&socket, session) => {
+            // The last words; the client may be gone.
+            _ = socket.drained().await;
+        }
+        () = stopping.cancelled() => {}
+    }
 }

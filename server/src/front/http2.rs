@@ -19,13 +19,14 @@ use futures_util::stream::FuturesUnordered;
 use h2::RecvStream;
 use h2::server::{Connection, SendResponse};
 use http::header::CONTENT_TYPE;
+use hyper::body::Body;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::call::{Call, Status};
 use super::io::{CoalescingIo, Socket, flushing};
 use super::keepalive::{Pinger, Traffic};
-use super::{Handler, Remote, Settings, limits};
+use super::{Handler, Remote, Settings, body, limits};
 
 type Calls = FuturesUnordered<BoxFuture<'static, ()>>;
 
@@ -140,7 +141,8 @@ impl<H: Handler> Driver<H> {
     fn begin(&mut self, mut request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
         if !self.settings.grpc || !is_grpc(&request) {
             request.extensions_mut().insert(self.remote.clone());
-            self.calls.push(Box::pin(plain(self.handler.clone(), request, respond)));
+            let (handler, settings) = (self.handler.clone(), self.settings.clone());
+            self.calls.push(Box::pin(plain(handler, settings, request, respond)));
             return;
         }
         let path = request.uri().path().to_owned();
@@ -177,18 +179,18 @@ fn is_grpc(request: &http::Request<RecvStream>) -> bool {
 /// A request over HTTP/2 that is not gRPC: for the same handler as HTTP/1's.
 async fn plain<H: Handler>(
     handler: Arc<H>,
+    settings: Settings,
     request: http::Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
 ) {
     let head_only = request.method() == http::Method::HEAD;
-    let (head, body) = request.into_parts();
-    drop(body);
-    let (head, body) = handler.http(http::Request::from_parts(head, ())).await.into_parts();
-    let ended = head_only || body.is_empty();
+    let request = request.map(body::of_http2);
+    let (head, body) = handler.http(settings, request).await.response.into_parts();
+    let ended = head_only || body.is_end_stream();
     // Errors mean that the client is gone.
-    if let Ok(mut send) = respond.send_response(http::Response::from_parts(head, ()), ended)
+    if let Ok(stream) = respond.send_response(http::Response::from_parts(head, ()), ended)
         && !ended
     {
-        _ = send.send_data(body, true);
+        body::send(stream, body).await;
     }
 }

@@ -16,9 +16,10 @@ pub(super) const PENDING_ACCEPT_RESETS: usize = 20;
 pub(super) const LOCAL_ERROR_RESETS: usize = 1024;
 /// Streams we reset and still remember.
 pub(super) const CONCURRENT_RESETS: usize = 64;
-/// Until when a TLS handshake and the first bytes of a connection, and those of an HTTP/1 request,
-/// must be there.
+/// Until when a TLS handshake and the first bytes of a connection must be there.
 pub(super) const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+/// Until when the head of an HTTP/1 request must be there; also how long a connection may idle.
+pub(super) const HEADER_DEADLINE: Duration = Duration::from_secs(300);
 /// How long calls under way may go on when the server stops.
 pub(super) const STOP_GRACE: Duration = Duration::from_secs(1);
 /// Accepted sockets waiting for their thread.

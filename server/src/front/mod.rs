@@ -13,12 +13,16 @@
 //! Invariant: nothing that a client sends ends an accept loop or a thread.
 
 mod authority;
+pub(crate) mod body;
 pub(crate) mod call;
+pub(crate) mod counters;
 mod http1;
 mod http2;
 pub(crate) mod io;
 mod keepalive;
 mod limits;
+pub(crate) mod local;
+mod wire;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -35,6 +39,7 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use self::body::{Answer, RequestBody};
 use self::call::{Call, Status};
 pub(crate) use self::http2::unknown_method;
 use self::io::Socket;
@@ -55,11 +60,12 @@ pub(crate) trait Handler: Send + Sync + 'static {
         call: Call,
     ) -> Result<BoxFuture<'static, ()>, (Call, Status)>;
 
-    /// Answers a plain HTTP request; its body is not read.
+    /// Answers a plain HTTP request that came by a listener with `settings`.
     fn http(
         self: &Arc<Self>,
-        request: http::Request<()>,
-    ) -> impl Future<Output = http::Response<Bytes>> + Send;
+        settings: Settings,
+        request: http::Request<RequestBody>,
+    ) -> impl Future<Output = Answer> + Send;
 }
 
 /// What is known of the client at the other end of a connection. Plain HTTP requests carry it among
@@ -67,7 +73,6 @@ pub(crate) trait Handler: Send + Sync + 'static {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Remote {
     /// Whether the connection is encrypted.
-    #[allow(dead_code)] // The host whitelist holds for plain connections only (ETCD.md GW-09).
     pub(crate) secure: bool,
     /// The common name of the client's certificate, if there is one that was verified; never empty.
     pub(crate) common_name: Option<Arc<str>>,
@@ -78,12 +83,25 @@ pub(crate) struct Remote {
 pub(crate) struct Settings {
     /// Without one the connections are plain.
     pub(crate) tls: Option<Arc<Acceptor>>,
-    /// Whether gRPC is served, or only plain HTTP (`--listen-metrics-urls`).
+    /// Whether gRPC is served.
     pub(crate) grpc: bool,
+    /// What plain HTTP is served.
+    pub(crate) http: Plain,
     /// Largest message of a client, in bytes.
     pub(crate) max_message_bytes: usize,
     pub(crate) max_concurrent_streams: u32,
     pub(crate) keepalive: KeepaliveConfig,
+}
+
+/// The plain HTTP of a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Plain {
+    /// All of it: JSON, health, version, metrics.
+    Client,
+    /// Health and metrics (`--listen-metrics-urls`).
+    Metrics,
+    /// None: it has a listener of its own (`--listen-client-http-urls`).
+    Nothing,
 }
 
 /// The running threads.
@@ -218,8 +236,8 @@ async fn connection<H: Handler>(
     let socket = Socket::new(stream);
     if http2 {
         http2::serve(socket, replay, handler, settings, remote, stopping).await;
-    } else {
-        http1::serve(socket, replay, handler, remote, stopping).await;
+    } else if settings.http != Plain::Nothing {
+        http1::serve(socket, replay, handler, settings, remote, stopping).await;
     }
 }
 

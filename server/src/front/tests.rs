@@ -51,12 +51,9 @@ impl Handler for Echo {
         }
     }
 
-    async fn http(self: &Arc<Self>, request: http::Request<()>) -> http::Response<Bytes> {
-        http::Response::new(Bytes::from(format!(
-            "{:?} {}",
-            request.version(),
-            request.uri().path()
-        )))
+    async fn http(self: &Arc<Self>, _: Settings, request: http::Request<RequestBody>) -> Answer {
+        let text = format!("{:?} {}", request.version(), request.uri().path());
+        http::Response::new(body::whole(text)).into()
     }
 }
 
@@ -78,6 +75,7 @@ fn start_with(tls: Option<Acceptor>) -> (Front, SocketAddr) {
     let settings = Settings {
         tls: tls.map(Arc::new),
         grpc: true,
+        http: Plain::Client,
         max_message_bytes: 2048,
         max_concurrent_streams: 100,
         keepalive: KEEPALIVE,

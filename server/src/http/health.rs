@@ -1,5 +1,7 @@
 //! `/health`, `/livez`, `/readyz`: etcd's answers to the byte (ETCD.md H-01, H-02).
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
 use bytes::Bytes;
 use coracle_core::api::etcdserverpb::{AlarmMember, AlarmType, RangeRequest};
 use coracle_core::auth::Caller;
@@ -9,8 +11,95 @@ use http::{Response, StatusCode};
 use super::{Query, TEXT, content, error};
 use crate::rpc::Member;
 
+/// Whether `path` is one of a health check.
+pub(super) fn knows(path: &str) -> bool {
+    path == "/health" || checks(path).is_some()
+}
+
+/// The page at `path`, which [`knows`] knows.
+pub(super) async fn page(
+    member: &Member,
+    counters: &HealthCounters,
+    path: &str,
+    query: &Query<'_>,
+) -> Response<Bytes> {
+    let Some((probe, checks)) = checks(path) else {
+        let response = health(member, query).await;
+        let healthy = response.status() == StatusCode::OK;
+        let counter = if healthy { &counters.successes } else { &counters.failures };
+        counter.fetch_add(1, Ordering::Relaxed);
+        return response;
+    };
+    let mut results = Vec::new();
+    // A name of no check excludes nothing.
+    let excluded = |check: &Check| query.all("exclude").any(|name| name == check.name());
+    for check in checks.into_iter().filter(|check| !excluded(check)) {
+        let result = check.run(member).await;
+        counters.of(probe, check).record(result.is_ok());
+        results.push((check, result));
+    }
+    probe_response(&results, query.all("verbose").next().is_some())
+}
+
+/// What was counted of health checks, for `/metrics`.
+#[derive(Default)]
+pub(super) struct HealthCounters {
+    /// Of `/health`.
+    pub(super) successes: AtomicU64,
+    pub(super) failures: AtomicU64,
+    livez: [CheckCounters; CHECKS.len()],
+    readyz: [CheckCounters; CHECKS.len()],
+}
+
+/// What was counted of one check of one probe.
+#[derive(Default)]
+pub(super) struct CheckCounters {
+    /// The last result.
+    pub(super) good: AtomicBool,
+    pub(super) successes: AtomicU64,
+    pub(super) failures: AtomicU64,
+}
+
+impl CheckCounters {
+    fn record(&self, good: bool) {
+        self.good.store(good, Ordering::Relaxed);
+        let counter = if good { &self.successes } else { &self.failures };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl HealthCounters {
+    fn of(&self, probe: Probe, check: Check) -> &CheckCounters {
+        let counters = match probe {
+            Probe::Livez => &self.livez,
+            Probe::Readyz => &self.readyz,
+        };
+        &counters[check as usize]
+    }
+
+    /// Every check of every probe: `type` and `name` as in metrics.
+    pub(super) fn checks(
+        &self,
+    ) -> impl Iterator<Item = (&'static str, &'static str, &CheckCounters)> {
+        [Probe::Livez, Probe::Readyz].into_iter().flat_map(move |probe| {
+            let checks = probe.checks().iter();
+            checks.map(move |check| (probe.name(), check.name(), self.of(probe, *check)))
+        })
+    }
+
+    /// Runs every check once, so that metrics tell of them before anybody asks.
+    pub(crate) async fn fill(&self, member: &Member) {
+        for probe in [Probe::Livez, Probe::Readyz] {
+            for check in probe.checks() {
+                let good = check.run(member).await.is_ok();
+                self.of(probe, *check).record(good);
+            }
+        }
+    }
+}
+
 /// `/health`: alarms, then the leader, then a read.
-pub(super) async fn health(member: &Member, query: &Query<'_>) -> Response<Bytes> {
+async fn health(member: &Member, query: &Query<'_>) -> Response<Bytes> {
     let serializable = query.all("serializable").next() == Some("true");
     let excluded: Vec<_> = query.all("exclude").collect();
     let reason = match fault(&member.info(), serializable, &excluded) {
@@ -67,8 +156,31 @@ enum Check {
 
 use Check::{DataCorruption, LinearizableRead, NonLearner, SerializableRead};
 
-const LIVEZ: &[Check] = &[SerializableRead];
-const READYZ: &[Check] = &[DataCorruption, SerializableRead, LinearizableRead, NonLearner];
+/// Every check, in the order of its number.
+const CHECKS: [Check; 4] = [DataCorruption, SerializableRead, LinearizableRead, NonLearner];
+
+/// A path with checks below it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Probe {
+    Livez,
+    Readyz,
+}
+
+impl Probe {
+    fn name(self) -> &'static str {
+        match self {
+            Probe::Livez => "livez",
+            Probe::Readyz => "readyz",
+        }
+    }
+
+    fn checks(self) -> &'static [Check] {
+        match self {
+            Probe::Livez => &[SerializableRead],
+            Probe::Readyz => &CHECKS,
+        }
+    }
+}
 
 impl Check {
     fn name(self) -> &'static str {
@@ -89,56 +201,37 @@ impl Check {
                 }
                 Ok(())
             }
-            SerializableRead => read(member, true).await.map_err(|e| format!("range error: {e}")),
-            LinearizableRead => read(member, false).await.map_err(|e| format!("range error: {e}")),
+            SerializableRead => read(member, true).await,
+            LinearizableRead => read(member, false).await,
             NonLearner if member.info().is_learner => Err("not supported for learner".to_owned()),
             NonLearner => Ok(()),
         }
     }
 }
 
-/// `/livez`, `/readyz`, or one of their checks by name; `None` if `path` is neither.
-pub(super) async fn probe(
-    member: &Member,
-    path: &str,
-    query: &Query<'_>,
-) -> Option<Response<Bytes>> {
-    let checks = checks(path)?;
-    let mut results = Vec::new();
-    for check in checks {
-        let excluded = query.all("exclude").any(|name| name == check.name());
-        results.push((check, if excluded { None } else { Some(check.run(member).await) }));
-    }
-    Some(probe_response(&results, query.all("verbose").next().is_some()))
-}
-
-fn checks(path: &str) -> Option<Vec<Check>> {
+/// The checks behind `/livez`, `/readyz`, or one of them by its name.
+fn checks(path: &str) -> Option<(Probe, Vec<Check>)> {
     let mut parts = path.strip_prefix('/')?.split('/');
-    let all = match parts.next()? {
-        "livez" => LIVEZ,
-        "readyz" => READYZ,
-        _ => return None,
-    };
+    let name = parts.next()?;
+    let probe = [Probe::Livez, Probe::Readyz].into_iter().find(|probe| probe.name() == name)?;
     match (parts.next(), parts.next()) {
-        (None, None) => Some(all.to_vec()),
-        (Some(name), None) => Some(vec![*all.iter().find(|check| check.name() == name)?]),
+        (None, None) => Some((probe, probe.checks().to_vec())),
+        (Some(name), None) => {
+            let check = probe.checks().iter().find(|check| check.name() == name)?;
+            Some((probe, vec![*check]))
+        }
         _ => None,
     }
 }
 
-/// `results` hold `None` for an excluded check.
-fn probe_response(
-    results: &[(Check, Option<Result<(), String>>)],
-    verbose: bool,
-) -> Response<Bytes> {
+fn probe_response(results: &[(Check, Result<(), String>)], verbose: bool) -> Response<Bytes> {
     let mut lines = String::new();
     let mut failed = false;
     for (check, result) in results {
         let name = check.name();
         lines += &match result {
-            None => format!("[+]{name} excluded: ok\n"),
-            Some(Ok(())) => format!("[+]{name} ok\n"),
-            Some(Err(reason)) => {
+            Ok(()) => format!("[+]{name} ok\n"),
+            Err(reason) => {
                 failed = true;
                 format!("[-]{name} failed: {reason}\n")
             }
@@ -189,22 +282,22 @@ mod tests {
 
     #[test]
     fn h_02_probes() {
-        assert_eq!(checks("/livez"), Some(vec![SerializableRead]));
-        assert_eq!(checks("/readyz/non_learner"), Some(vec![NonLearner]));
-        assert_eq!(checks("/livez/non_learner"), None);
-        assert_eq!(checks("/readyz/non_learner/x"), None);
-        let good = [(DataCorruption, None), (SerializableRead, Some(Ok(())))];
+        let found = |path| checks(path).map(|(_, checks)| checks);
+        assert_eq!(found("/livez"), Some(vec![SerializableRead]));
+        assert_eq!(found("/readyz"), Some(CHECKS.to_vec()));
+        assert_eq!(found("/readyz/non_learner"), Some(vec![NonLearner]));
+        assert_eq!(found("/livez/non_learner"), None);
+        assert_eq!(found("/readyz/non_learner/x"), None);
+        assert!(!knows("/readyz/"));
+        let good = [(DataCorruption, Ok(())), (SerializableRead, Ok(()))];
         assert_eq!(probe_response(&good, false).body(), "ok\n");
         assert_eq!(
             probe_response(&good, true).body(),
-            "[+]data_corruption excluded: ok\n[+]serializable_read ok\nok\n"
+            "[+]data_corruption ok\n[+]serializable_read ok\nok\n"
         );
-        let bad = [(LinearizableRead, Some(Err("range error: x".to_owned()))), good[1].clone()];
+        let bad = [(LinearizableRead, Err("x".to_owned())), good[1].clone()];
         let response = probe_response(&bad, false);
         assert_eq!(response.status().as_u16(), 503);
-        assert_eq!(
-            response.body(),
-            "[-]linearizable_read failed: range error: x\n[+]serializable_read ok\n\n"
-        );
+        assert_eq!(response.body(), "[-]linearizable_read failed: x\n[+]serializable_read ok\n\n");
     }
 }

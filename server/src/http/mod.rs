@@ -1,14 +1,34 @@
-//! Plain HTTP on the client port: health checks, version, metrics (ETCD.md 1.6).
+//! Plain HTTP on the client port: JSON, health checks, version, metrics (ETCD.md 1.5, 1.6).
+//!
+//! ```text
+//! request ─► whitelist, CORS ─► /v3/…  gateway (websocket)   /health, /livez, /readyz  health
+//!                               /metrics  metrics            /debug/vars  vars
+//! ```
 
+mod access;
+mod gateway;
 mod health;
 mod metrics;
-mod process;
+mod vars;
+mod websocket;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use bytes::Bytes;
+use coracle_core::cluster::Version;
 use coracle_core::node::{ETCD_VERSION, STORAGE_VERSION};
+use coracle_gateway::ErrorForm;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderName};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode, request};
 
+use self::access::Access;
+use self::gateway::Gateway;
+use self::health::HealthCounters;
+use crate::config::HttpConfig;
+use crate::config::gates::FeatureGates;
+use crate::front::body::{Answer, RequestBody, ResponseBody, whole};
+use crate::front::{Plain, Remote, Settings};
 use crate::rpc::{Member, Router};
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -16,31 +36,156 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const CONTENT_TYPE_OPTIONS: HeaderName = HeaderName::from_static("x-content-type-options");
 const NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 
-/// Answers a request by its path.
-pub(crate) async fn answer(
-    member: &Member,
-    router: &Router,
-    request: &Request<()>,
-) -> Response<Bytes> {
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return method_not_allowed();
+/// What plain HTTP is answered with and under which rules.
+pub(crate) struct Pages {
+    member: Arc<Member>,
+    router: Arc<Router>,
+    access: Access,
+    /// `None` without `--enable-grpc-gateway`.
+    gateway: Option<Arc<Gateway>>,
+    health: HealthCounters,
+    gates: FeatureGates,
+    extensive_metrics: bool,
+    scrapes: AtomicU64,
+}
+
+impl Pages {
+    pub(crate) fn new(
+        member: Arc<Member>,
+        router: Arc<Router>,
+        config: &HttpConfig,
+        gates: FeatureGates,
+        max_message_bytes: usize,
+    ) -> Pages {
+        let form =
+            if config.gateway_error_key { ErrorForm::WithErrorKey } else { ErrorForm::Current };
+        let gateway = Gateway::new(router.clone(), max_message_bytes, form);
+        Pages {
+            access: Access::new(&config.host_whitelist, &config.cors),
+            gateway: config.enable_grpc_gateway.then(|| Arc::new(gateway)),
+            health: HealthCounters::default(),
+            gates,
+            extensive_metrics: config.extensive_metrics,
+            scrapes: AtomicU64::new(0),
+            member,
+            router,
+        }
     }
-    let query = Query(request.uri().query().unwrap_or_default());
-    let path = request.uri().path();
-    match path {
-        "/health" => health::health(member, &query).await,
-        "/metrics" => metrics::metrics(member, router),
-        "/version" => content(JSON, version()),
-        _ => match health::probe(member, path, &query).await {
-            Some(response) => response,
-            None => error(StatusCode::NOT_FOUND, "404 page not found"),
-        },
+
+    /// Runs the checks of health once, so that metrics tell of them before anybody asks.
+    pub(crate) async fn check_health(&self) {
+        self.health.fill(&self.member).await;
+    }
+
+    /// Answers a request that came by a listener with `settings`.
+    pub(crate) async fn answer(
+        &self,
+        settings: Settings,
+        mut request: Request<RequestBody>,
+    ) -> Answer {
+        match settings.http {
+            Plain::Nothing => {
+                let text = "invalid gRPC request content-type";
+                return whole_page(error(StatusCode::UNSUPPORTED_MEDIA_TYPE, text)).into();
+            }
+            Plain::Metrics => {
+                let (head, _) = request.into_parts();
+                return whole_page(self.metrics_page(&head).await).into();
+            }
+            Plain::Client => {}
+        }
+        if let Some(refusal) = self.refusal(&request) {
+            return whole_page(refusal).into();
+        }
+        let origin = access::origin(request.headers());
+        let mut answer = if request.method() == Method::OPTIONS {
+            Response::new(whole(Bytes::new())).into()
+        } else {
+            modernise(&mut request);
+            self.client_page(request).await
+        };
+        self.access.allow_origin(origin, &mut answer.response);
+        answer
+    }
+
+    fn metrics_sources(&self) -> metrics::Sources<'_> {
+        metrics::Sources {
+            member: &self.member,
+            router: &self.router,
+            health: &self.health,
+            gates: &self.gates,
+            extensive: self.extensive_metrics,
+            scrapes: &self.scrapes,
+        }
+    }
+
+    /// Why a request is not answered, if so.
+    fn refusal(&self, request: &Request<RequestBody>) -> Option<Response<Bytes>> {
+        let remote = request.extensions().get::<Remote>().cloned().unwrap_or_default();
+        if !remote.secure {
+            return self.access.refusal(request.uri(), request.headers());
+        }
+        // Whoever believes to be known by a certificate must not be taken for nobody.
+        let by_certificate = remote.common_name.is_some() && self.member.auth_enabled();
+        let is_json = self.gateway.is_some() && request.uri().path().starts_with("/v3/");
+        let text = "CommonName of client sending a request against gateway will be ignored and \
+                    not used as expected";
+        (by_certificate && is_json).then(|| error(StatusCode::BAD_REQUEST, text))
+    }
+
+    async fn client_page(&self, request: Request<RequestBody>) -> Answer {
+        let (head, body) = request.into_parts();
+        let path = head.uri.path();
+        if path.starts_with("/v3/")
+            && let Some(gateway) = &self.gateway
+        {
+            if websocket::is_asked_for(&head.headers) {
+                return websocket::accept(gateway, head);
+            }
+            return gateway.answer(&head, body).await.into();
+        }
+        let page = match path {
+            "/version" => only_get(&head, || content(JSON, version(self.member.cluster_version()))),
+            "/debug/vars" => only_get(&head, || vars::vars(&self.member.info())),
+            _ => self.metrics_page(&head).await,
+        };
+        whole_page(page).into()
+    }
+
+    /// What is also served where only metrics are.
+    async fn metrics_page(&self, head: &request::Parts) -> Response<Bytes> {
+        let query = Query(head.uri.query().unwrap_or_default());
+        let path = head.uri.path();
+        if path == "/metrics" {
+            return metrics::metrics(&self.metrics_sources());
+        }
+        if !health::knows(path) {
+            return error(StatusCode::NOT_FOUND, "404 page not found");
+        }
+        if head.method != Method::GET {
+            return method_not_allowed();
+        }
+        health::page(&self.member, &self.health, path, &query).await
     }
 }
 
-fn version() -> String {
+/// Paths of the gateway's time before it was finished lead to today's.
+fn modernise(request: &mut Request<RequestBody>) {
+    let Some(rest) = request.uri().path().strip_prefix("/v3beta/") else { return };
+    if let Ok(uri) = format!("/v3/{rest}").parse() {
+        *request.uri_mut() = uri;
+    }
+}
+
+fn only_get(head: &request::Parts, page: impl FnOnce() -> Response<Bytes>) -> Response<Bytes> {
+    if head.method == Method::GET { page() } else { method_not_allowed() }
+}
+
+/// Until a leader has said which version the cluster runs, there is none.
+fn version(cluster: Option<Version>) -> String {
+    let cluster = cluster.map_or_else(|| "not_decided".to_owned(), Version::full);
     format!(
-        "{{\"etcdserver\":\"{ETCD_VERSION}\",\"etcdcluster\":\"{STORAGE_VERSION}\",\
+        "{{\"etcdserver\":\"{ETCD_VERSION}\",\"etcdcluster\":\"{cluster}\",\
          \"storage\":\"{STORAGE_VERSION}\"}}"
     )
 }
@@ -56,6 +201,10 @@ impl<'a> Query<'a> {
             (key == name).then_some(value)
         })
     }
+}
+
+fn whole_page(page: Response<Bytes>) -> Response<ResponseBody> {
+    page.map(whole)
 }
 
 fn content(content_type: HeaderValue, body: impl Into<Bytes>) -> Response<Bytes> {
@@ -84,11 +233,15 @@ mod tests {
 
     #[test]
     fn h_03_version() {
-        let parsed: serde_json::Value = serde_json::from_str(&version()).unwrap();
-        let expected = serde_json::json!({
-            "etcdserver": ETCD_VERSION, "etcdcluster": STORAGE_VERSION, "storage": STORAGE_VERSION
-        });
-        assert_eq!(parsed, expected);
+        for (cluster, text) in
+            [(Some(Version { major: 3, minor: 7 }), "3.7.0"), (None, "not_decided")]
+        {
+            let parsed: serde_json::Value = serde_json::from_str(&version(cluster)).unwrap();
+            let expected = serde_json::json!({
+                "etcdserver": ETCD_VERSION, "etcdcluster": text, "storage": STORAGE_VERSION
+            });
+            assert_eq!(parsed, expected);
+        }
     }
 
     #[test]

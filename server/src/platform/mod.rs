@@ -11,7 +11,7 @@ use coracle_core::platform::{Disk, Passwords, Platform, TokenSigner, Transport, 
 use openraft_rt_tokio::TokioRuntime;
 
 pub(crate) use self::disk::NativeDisk;
-pub(crate) use self::transport::{Identity, PeerListener, TcpTransport};
+pub(crate) use self::transport::{Identity, PeerCounts, PeerListener, TcpTransport, Traffic};
 use self::worker::ThreadWorker;
 use crate::secrets::Secrets;
 
@@ -30,6 +30,11 @@ impl Native {
         secrets: Secrets,
     ) -> Native {
         Native { disk, transport, secrets, started: Instant::now() }
+    }
+
+    /// What was said to the other members, and heard of them.
+    pub(crate) fn traffic(&self) -> &Traffic {
+        self.transport.traffic()
     }
 
     /// Tells the transport who it speaks for, once the node knows its cluster and itself.

@@ -31,6 +31,7 @@ use self::client_versions::ClientVersions;
 use crate::front::call::{Call, Counters, Status};
 use crate::front::unknown_method;
 use crate::platform::Native;
+pub(crate) use watch::WatchSends;
 
 /// The node that this server serves.
 pub(crate) type Member = Node<Native>;
@@ -53,6 +54,7 @@ pub(crate) struct Context {
     outlook: watch_channel::Receiver<Outlook>,
     /// False once the server is about to stop.
     serving: watch_channel::Receiver<bool>,
+    watch_sends: Arc<WatchSends>,
 }
 
 /// A method that takes one message and gives one, by forwarding to the node's method.
@@ -113,6 +115,7 @@ pub(crate) struct Router {
     outlook: watch_channel::Receiver<Outlook>,
     serving: watch_channel::Receiver<bool>,
     client_versions: ClientVersions,
+    watch_sends: Arc<WatchSends>,
 }
 
 impl Router {
@@ -124,8 +127,8 @@ impl Router {
     ) -> Router {
         let methods = SERVICES.into_iter().flatten();
         let by_path = methods.map(|method| (method.path, (method, Arc::default()))).collect();
-        let client_versions = ClientVersions::default();
-        Router { member, by_path, outlook, serving, client_versions }
+        let (client_versions, watch_sends) = Default::default();
+        Router { member, by_path, outlook, serving, client_versions, watch_sends }
     }
 
     /// The work of a call, or why there is none.
@@ -158,8 +161,14 @@ impl Router {
             member: self.member.clone(),
             outlook: self.outlook.clone(),
             serving: self.serving.clone(),
+            watch_sends: self.watch_sends.clone(),
         };
         Ok((method.run)(context, call))
+    }
+
+    /// How long sending on watch streams takes.
+    pub(crate) fn watch_sends(&self) -> &WatchSends {
+        &self.watch_sends
     }
 
     /// Requests by the API version that clients say they speak: (kind, version, count).

@@ -4,10 +4,13 @@
 //! client has taken what was sent before. A slow client slows its own stream and nothing else.
 
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::task::{self, Poll};
+use std::time::{Duration, Instant};
 
-use coracle_core::api::etcdserverpb::WatchRequest;
+use coracle_core::api::etcdserverpb::{WatchRequest, WatchResponse};
 use coracle_core::error::Error;
+use coracle_core::meters::Distribution;
 use coracle_core::node::NodeWatch;
 
 use super::{Context, Method, credentials, method, requires_leader};
@@ -24,7 +27,8 @@ async fn watch(context: Context, call: Call) {
     let by = credentials(&call);
     let Some((requests, mut responses)) = call.stream() else { return };
     let watch = context.member.watch(by).await;
-    let mut stream = Stream { requests, half_closed: false, watch };
+    let mut stream =
+        Stream { requests, half_closed: false, watch, sends: context.watch_sends.clone() };
     let ended = tokio::select! {
         ended = poll_fn(|cx| stream.poll(&mut responses, cx)) => ended,
         status = context.leader_lost(required) => Some(status),
@@ -39,6 +43,7 @@ struct Stream {
     /// The client will ask for nothing more, and still wants its events (WATCH-19).
     half_closed: bool,
     watch: NodeWatch<Native>,
+    sends: Arc<WatchSends>,
 }
 
 impl Stream {
@@ -66,7 +71,7 @@ impl Stream {
                 Poll::Pending => return Poll::Pending,
             }
             match self.watch.poll_next(cx) {
-                Poll::Ready(Some(response)) => responses.send(&response),
+                Poll::Ready(Some(response)) => self.send(responses, &response),
                 Poll::Ready(None) => return Poll::Ready(Some(Error::Stopped.into())),
                 Poll::Pending if unread => break,
                 Poll::Pending => return Poll::Pending,
@@ -74,5 +79,40 @@ impl Stream {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    fn send(&self, responses: &mut Responses, response: &WatchResponse) {
+        let start = Instant::now();
+        responses.send(response);
+        self.sends.sent(response, start.elapsed());
+    }
+}
+
+/// How long sending took, of each kind of response.
+pub(crate) struct WatchSends {
+    pub(crate) events: Distribution,
+    pub(crate) per_event: Distribution,
+    /// That a watcher was created or canceled.
+    pub(crate) control: Distribution,
+    pub(crate) progress: Distribution,
+}
+
+impl Default for WatchSends {
+    fn default() -> Self {
+        let new = || Distribution::new(0.001, 14);
+        WatchSends { events: new(), per_event: new(), control: new(), progress: new() }
+    }
+}
+
+impl WatchSends {
+    fn sent(&self, response: &WatchResponse, took: Duration) {
+        if response.created || response.canceled {
+            self.control.took(took);
+        } else if response.events.is_empty() {
+            self.progress.took(took);
+        } else {
+            self.events.took(took);
+            self.per_event.observe(took.as_secs_f64() / response.events.len() as f64);
+        }
     }
 }

@@ -1,8 +1,9 @@
 //! Generates Rust from `core/proto/*.proto`, with no `protoc`: protox parses, prost and tonic
 //! write.
 //!
-//! Messages go to `core/src/api/generated`, gRPC clients to `server/src/generated`. The output is
-//! committed; `--check` fails where it differs from what the `.proto` files say.
+//! Messages go to `core/src/api/generated`, gRPC clients to `server/src/generated`, and the
+//! descriptors of etcd's API to `gateway/src/generated`. The output is committed; `--check` fails
+//! where it differs from what the `.proto` files say.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
@@ -11,6 +12,8 @@ use anyhow::{Context, Result, bail};
 
 const PROTOS: [&str; 6] =
     ["kv.proto", "auth.proto", "rpc.proto", "v3lock.proto", "v3election.proto", "peer.proto"];
+/// Where the descriptors of etcd's own messages go, which the JSON gateway maps by.
+const DESCRIPTORS: &str = "etcd.bin";
 const SERVICE_PACKAGES: [&str; 3] = ["etcdserverpb", "v3lockpb", "v3electionpb"];
 
 fn main() -> Result<()> {
@@ -21,6 +24,8 @@ fn main() -> Result<()> {
     let services = scratch.join("services");
     fs::create_dir_all(&messages)?;
     fs::create_dir_all(&services)?;
+    let descriptions = scratch.join("descriptors");
+    fs::create_dir_all(&descriptions)?;
 
     let proto = root.join("core/proto");
     let descriptors = protox::compile(PROTOS.map(|name| proto.join(name)), [&proto])
@@ -46,8 +51,19 @@ fn main() -> Result<()> {
     sync(&services, &root.join("server/src/generated"), check, |name| {
         SERVICE_PACKAGES.iter().any(|package| name == format!("{package}.rs"))
     })?;
+    fs::write(descriptions.join(DESCRIPTORS), descriptors_of_etcd(&proto)?)?;
+    sync(&descriptions, &root.join("gateway/src/generated"), check, |_| true)?;
     fs::remove_dir_all(&scratch)?;
     Ok(())
+}
+
+/// The messages and services that clients see, without comments and Coracle's own.
+fn descriptors_of_etcd(proto: &Path) -> Result<Vec<u8>> {
+    let own = Path::new("peer.proto");
+    let mut compiler = protox::Compiler::new([proto])?;
+    compiler.include_imports(true).include_source_info(false);
+    compiler.open_files(PROTOS.iter().filter(|name| Path::new(name) != own))?;
+    Ok(compiler.encode_file_descriptor_set())
 }
 
 /// Brings the files of `from` that `wanted` names to `to`, or checks that they are there already.
@@ -59,9 +75,9 @@ fn sync(from: &Path, to: &Path, check: bool, wanted: impl Fn(&str) -> bool) -> R
         if !wanted(&name) {
             continue;
         }
-        let text = fs::read_to_string(&path)?;
+        let text = fs::read(&path)?;
         let target = to.join(&name);
-        if fs::read_to_string(&target).is_ok_and(|present| present == text) {
+        if fs::read(&target).is_ok_and(|present| present == text) {
             continue;
         }
         if check {

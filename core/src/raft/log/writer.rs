@@ -63,8 +63,9 @@ impl Writer {
         if self.batch.is_empty() {
             return Ok(Vec::new());
         }
+        let start = clock();
         self.wal.write(&mut self.batch, || before.encode())?;
-        counters.count_written(self.batch.len());
+        counters.count_written(self.batch.len(), clock().saturating_sub(start));
         let start = clock();
         self.wal.sync()?;
         counters.count_sync(clock().saturating_sub(start), count);

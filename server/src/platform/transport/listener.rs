@@ -13,6 +13,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::frame::{self, FrameReader, Kind, MAX_FRAME, MAX_HELLO};
+use super::traffic::Traffic;
 use super::{
     HANDSHAKE_TIMEOUT, HELLO_TIMEOUT, Identity, MAX_IN_FLIGHT, PROTOCOL, check_hello, prepare,
 };
@@ -31,6 +32,7 @@ pub(crate) struct PeerListener<H> {
     pub(crate) handle: H,
     /// Without one the connections are plain.
     pub(crate) tls: Option<Arc<Acceptor>>,
+    pub(crate) traffic: Traffic,
     pub(crate) stopping: CancellationToken,
 }
 
@@ -98,11 +100,13 @@ where
         let mut io = socket.io(Bytes::new());
         let hello = timeout(HELLO_TIMEOUT, reader.next(&mut io, MAX_HELLO)).await??;
         let theirs = self.welcome(socket, hello).await?;
+        let traffic = self.traffic.peer(theirs.from);
         let mut answers = FuturesUnordered::new();
         loop {
             tokio::select! {
                 request = reader.next(&mut io, MAX_FRAME), if answers.len() < MAX_IN_FLIGHT => {
                     let request = request?;
+                    traffic.received(request.payload.len());
                     let message = frame::decode::<PeerRequest>(request.payload)?;
                     let stranger = theirs.cluster_id == 0;
                     if stranger && !matches!(message.request, Some(Request::Members(_))) {
@@ -117,6 +121,7 @@ where
                     };
                     // The dialling side always reads, so this wait ends.
                     socket.room().await?;
+                    traffic.sent(frame.len());
                     socket.push(&frame);
                 }
             }

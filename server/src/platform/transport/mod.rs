@@ -22,6 +22,7 @@ mod listener;
 mod peer;
 #[cfg(test)]
 mod tests;
+mod traffic;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -38,6 +39,7 @@ use tokio::time::timeout;
 
 pub(crate) use self::listener::PeerListener;
 use self::peer::Peer;
+pub(crate) use self::traffic::{PeerCounts, Traffic};
 use crate::net::Bare;
 use crate::tls::Connector;
 
@@ -67,6 +69,7 @@ pub(crate) struct TcpTransport {
 struct Peers {
     runtime: Handle,
     tls: Arc<Connector>,
+    traffic: Traffic,
     by_key: Mutex<BTreeMap<PeerKey, Peer>>,
 }
 
@@ -83,8 +86,14 @@ impl TcpTransport {
     /// A transport whose connections run on `runtime`, the node's, and whose handshakes `tls` does.
     pub(crate) fn new(runtime: Handle, tls: Connector) -> TcpTransport {
         let (identity, _) = watch::channel(None);
-        let peers = Peers { runtime, tls: Arc::new(tls), by_key: Mutex::default() };
+        let (traffic, by_key) = Default::default();
+        let peers = Peers { runtime, tls: Arc::new(tls), traffic, by_key };
         TcpTransport { identity, peers: Arc::new(peers) }
+    }
+
+    /// What was said and heard; listeners count in it too.
+    pub(crate) fn traffic(&self) -> &Traffic {
+        &self.peers.traffic
     }
 
     /// Requests other than `Members` wait until this was called: Raft may speak before the host has
@@ -133,7 +142,8 @@ impl Peers {
             from: own.map_or(0, |own| own.member_id),
             to: key.id,
         };
-        let peer = Peer::start(&self.runtime, key.urls.clone(), hello, self.tls.clone());
+        let (tls, traffic) = (self.tls.clone(), self.traffic.peer(key.id));
+        let peer = Peer::start(&self.runtime, key.urls.clone(), hello, tls, traffic);
         by_key.insert(key, peer.clone());
         peer
     }

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::frame::{self, FrameReader, Kind, MAX_FRAME, MAX_HELLO};
+use super::traffic::PeerTraffic;
 use super::{DIAL_TIMEOUT, HELLO_TIMEOUT, MAX_IN_FLIGHT, check_hello, prepare};
 use crate::config::urls::Url;
 use crate::front::io::{Socket, flushing};
@@ -46,9 +47,10 @@ impl Peer {
         urls: Vec<String>,
         hello: Hello,
         tls: Arc<Connector>,
+        traffic: Arc<PeerTraffic>,
     ) -> Peer {
         let (queue, requests) = mpsc::channel(MAX_IN_FLIGHT);
-        runtime.spawn(run(requests, urls, hello, tls));
+        runtime.spawn(run(requests, urls, hello, tls, traffic));
         Peer { queue, next_id: Arc::default() }
     }
 
@@ -73,13 +75,16 @@ async fn run(
     urls: Vec<String>,
     hello: Hello,
     tls: Arc<Connector>,
+    traffic: Arc<PeerTraffic>,
 ) {
     let mut pause = FIRST_PAUSE;
     while let Some(first) = requests.recv().await {
         let error = match dial(&urls, &hello, &tls).await {
             Ok((socket, reader)) => {
                 pause = FIRST_PAUSE;
-                converse(socket, reader, first, &mut requests).await;
+                traffic.connected();
+                let ended = converse(socket, reader, first, &mut requests, &traffic).await;
+                traffic.disconnected(ended.is_err());
                 continue;
             }
             Err(error) => error,
@@ -159,10 +164,12 @@ async fn converse(
     mut reader: FrameReader,
     first: Outgoing,
     requests: &mut mpsc::Receiver<Outgoing>,
-) {
+    traffic: &PeerTraffic,
+) -> io::Result<()> {
     let mut waiting = BTreeMap::new();
     let mut io = socket.io(Bytes::new());
     let conversation = async {
+        traffic.sent(first.frame.len());
         send(&socket, first, &mut waiting);
         loop {
             // Answers are always read, also while the peer takes no requests: otherwise two members
@@ -170,13 +177,17 @@ async fn converse(
             tokio::select! {
                 frame = reader.next(&mut io, MAX_FRAME) => {
                     let frame = frame?;
+                    traffic.received(frame.payload.len());
                     let Some(answer) = waiting.remove(&frame.id) else { continue };
                     let response = frame::decode::<PeerResponse>(frame.payload)?;
                     // The caller may have timed out.
                     _ = oneshot::Sender::<Answer>::send(answer, Ok(response));
                 }
                 request = requests.recv(), if socket.has_room() => match request {
-                    Some(request) => send(&socket, request, &mut waiting),
+                    Some(request) => {
+                        traffic.sent(request.frame.len());
+                        send(&socket, request, &mut waiting);
+                    }
                     None => return Ok::<(), io::Error>(()),
                 },
                 room = socket.room(), if !socket.has_room() => room?,
@@ -184,10 +195,11 @@ async fn converse(
         }
     };
     let ended = flushing(&socket, conversation).await;
-    let Err(error) = ended.and_then(|ended| ended) else { return };
+    let Err(error) = ended.and_then(|ended| ended) else { return Ok(()) };
     while let Some((_, answer)) = waiting.pop_first() {
         _ = answer.send(Err(TransportError::Broken(error.to_string())));
     }
+    Err(error)
 }
 
 fn send(socket: &Socket, request: Outgoing, waiting: &mut BTreeMap<u64, oneshot::Sender<Answer>>) {

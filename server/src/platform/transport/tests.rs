@@ -35,7 +35,13 @@ async fn member_2() -> (PeerTarget, CancellationToken) {
     let listener = AsyncListener::Tcp(listener);
     let stopping = CancellationToken::new();
     let identity = Identity { cluster_id: CLUSTER, member_id: 2 };
-    let peers = PeerListener { identity, handle: answer, tls: None, stopping: stopping.clone() };
+    let peers = PeerListener {
+        identity,
+        handle: answer,
+        tls: None,
+        traffic: Traffic::default(),
+        stopping: stopping.clone(),
+    };
     tokio::spawn(peers.serve(listener));
     (PeerTarget { id: 2, urls: vec![url] }, stopping)
 }
@@ -137,7 +143,8 @@ async fn an_unreachable_peer_fails_fast_and_is_tried_again() {
     let listener = AsyncListener::Tcp(TcpListener::bind(address).await.unwrap());
     let identity = Identity { cluster_id: CLUSTER, member_id: 2 };
     let stopping = CancellationToken::new();
-    let peers = PeerListener { identity, handle: answer, tls: None, stopping };
+    let peers =
+        PeerListener { identity, handle: answer, tls: None, traffic: Traffic::default(), stopping };
     tokio::spawn(peers.serve(listener));
     // Until the pause is over requests fail at once.
     while transport.call(target.clone(), read_index(), LIMIT).await.is_err() {

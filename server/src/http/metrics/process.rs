@@ -8,18 +8,20 @@ use std::time::Duration;
 const TICKS_PER_SECOND: u64 = 100;
 
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Process {
-    pub(super) cpu: Duration,
-    pub(super) resident_bytes: u64,
-    pub(super) virtual_bytes: u64,
-    pub(super) open_fds: u64,
-    pub(super) max_fds: u64,
+pub(in crate::http) struct Process {
+    pub(in crate::http) cpu: Duration,
+    pub(in crate::http) resident_bytes: u64,
+    pub(in crate::http) virtual_bytes: u64,
+    /// The largest number where there is no limit.
+    pub(in crate::http) virtual_max_bytes: u64,
+    pub(in crate::http) open_fds: u64,
+    pub(in crate::http) max_fds: u64,
     /// Seconds since the Unix epoch.
-    pub(super) start_seconds: u64,
+    pub(in crate::http) start_seconds: u64,
 }
 
 impl Process {
-    pub(super) fn read() -> Process {
+    pub(in crate::http) fn read() -> Process {
         let file =
             |name: &str| fs::read_to_string(format!("/proc/self/{name}")).unwrap_or_default();
         let (cpu, started) = parse_stat(&file("stat")).unwrap_or_default();
@@ -30,6 +32,7 @@ impl Process {
             cpu,
             resident_bytes: kilobytes("VmRSS:"),
             virtual_bytes: kilobytes("VmSize:"),
+            virtual_max_bytes: field(&file("limits"), "Max address space").unwrap_or(u64::MAX),
             // The folder being counted has a descriptor itself.
             open_fds: fs::read_dir("/proc/self/fd").map_or(0, |fds| fds.count() as u64 - 1),
             max_fds: field(&file("limits"), "Max open files").unwrap_or(0),

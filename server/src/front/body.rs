@@ -1,0 +1,111 @@
+//! Bodies of plain HTTP: read and written piece by piece, the same over HTTP/1 and HTTP/2.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{self, Stream, StreamExt};
+use h2::{RecvStream, SendStream};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Body, Frame, Incoming};
+use hyper::upgrade::Upgraded;
+
+/// What a client sends. An error means that it broke off.
+pub(crate) type RequestBody = UnsyncBoxBody<Bytes, BrokenOff>;
+/// What is sent to it.
+pub(crate) type ResponseBody = UnsyncBoxBody<Bytes, Infallible>;
+
+/// What a request is answered with.
+pub(crate) struct Answer {
+    pub(crate) response: http::Response<ResponseBody>,
+    /// What the connection speaks from then on, if the answer says that it speaks something else.
+    pub(crate) session: Option<Session>,
+}
+
+/// Another protocol on a connection that was HTTP/1's.
+pub(crate) type Session = Box<dyn FnOnce(Upgraded) -> BoxFuture<'static, ()> + Send>;
+
+impl From<http::Response<ResponseBody>> for Answer {
+    fn from(response: http::Response<ResponseBody>) -> Answer {
+        Answer { response, session: None }
+    }
+}
+
+/// A body that its sender did not finish.
+#[derive(Debug, thiserror::Error)]
+#[error("the body broke off: {0}")]
+pub(crate) struct BrokenOff(String);
+
+/// A body that is here as a whole.
+pub(crate) fn whole(bytes: impl Into<Bytes>) -> ResponseBody {
+    Full::new(bytes.into()).boxed_unsync()
+}
+
+/// A body whose pieces come when they come.
+pub(crate) fn pieces(pieces: impl Stream<Item = Bytes> + Send + 'static) -> ResponseBody {
+    StreamBody::new(pieces.map(|piece| Ok(Frame::data(piece)))).boxed_unsync()
+}
+
+/// A body whose pieces are the texts of a WebSocket.
+pub(crate) fn of_texts(texts: impl Stream<Item = Bytes> + Send + 'static) -> RequestBody {
+    StreamBody::new(texts.map(|text| Ok(Frame::data(text)))).boxed_unsync()
+}
+
+pub(super) fn of_http1(body: Incoming) -> RequestBody {
+    body.map_err(|error| BrokenOff(error.to_string())).boxed_unsync()
+}
+
+pub(super) fn of_http2(mut body: RecvStream) -> RequestBody {
+    let frames = stream::poll_fn(move |cx| {
+        Poll::Ready(match ready!(body.poll_data(cx)) {
+            Some(Ok(piece)) => {
+                // Fails only on a stream that is closed already.
+                _ = body.flow_control().release_capacity(piece.len());
+                Some(Ok(Frame::data(piece)))
+            }
+            Some(Err(error)) => Some(Err(BrokenOff(error.to_string()))),
+            None => None,
+        })
+    });
+    StreamBody::new(frames).boxed_unsync()
+}
+
+/// Sends `body` on an HTTP/2 stream, no faster than the client takes it. Ends early, and drops the
+/// body, when the client has gone.
+pub(super) async fn send(mut stream: SendStream<Bytes>, body: ResponseBody) {
+    let mut body = pin!(body);
+    while let Some(piece) = poll_fn(|cx| next_piece(&mut stream, body.as_mut(), cx)).await {
+        let mut rest = piece;
+        while !rest.is_empty() {
+            stream.reserve_capacity(rest.len());
+            let Some(Ok(room)) = poll_fn(|cx| stream.poll_capacity(cx)).await else { return };
+            if stream.send_data(rest.split_to(room.min(rest.len())), false).is_err() {
+                return;
+            }
+        }
+    }
+    // Fails if the client has gone.
+    _ = stream.send_data(Bytes::new(), true);
+}
+
+/// The next piece, or `None` at the end of the body or of the client's interest.
+fn next_piece(
+    stream: &mut SendStream<Bytes>,
+    body: std::pin::Pin<&mut ResponseBody>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Bytes>> {
+    if stream.poll_reset(cx).is_ready() {
+        return Poll::Ready(None);
+    }
+    let frame = ready!(body.poll_frame(cx));
+    Poll::Ready(frame.map(|frame| frame.map_or_else(|never| match never {}, data)))
+}
+
+/// Trailers do not occur in our bodies.
+fn data(frame: Frame<Bytes>) -> Bytes {
+    frame.into_data().unwrap_or_default()
+}
