@@ -311,8 +311,9 @@ pub(super) async fn check_address(
             Ok(()) => true,
             // What it is for instead; a name that is neither host nor address does not count.
             Err(webpki::Error::CertNotValidForName(found)) => {
-                let is_address = |name: &String| name.starts_with("IpAddress");
-                names.is_empty() && !found.presented.iter().any(is_address)
+                let is_host =
+                    |name: &String| name.starts_with("IpAddress") || name.starts_with("DnsName");
+                names.is_empty() && !found.presented.iter().any(is_host)
             }
             Err(error) => return Err(error.to_string()),
         };
