@@ -92,7 +92,7 @@ impl Restorer {
     }
 
     /// Adds one entry.
-    pub(super) fn record(&mut self, bucket: Bucket, key: Bytes, value: Bytes) -> Result<(), Fatal> {
+    pub(crate) fn record(&mut self, bucket: Bucket, key: Bytes, value: Bytes) -> Result<(), Fatal> {
         self.layer.put(bucket, key, value);
         if self.layer.bytes() < STAGE_BYTES {
             return Ok(());
@@ -112,7 +112,7 @@ impl Restorer {
         self.complete()
     }
 
-    pub(super) fn complete(mut self) -> Result<(), Fatal> {
+    pub(crate) fn complete(mut self) -> Result<(), Fatal> {
         let Some(database) = self.database.take() else {
             return Err(Fatal::Invariant("a restorer finishes once".into()));
         };

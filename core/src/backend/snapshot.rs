@@ -48,6 +48,17 @@ impl BackendView {
         self.database.scan(bucket, from, limit)
     }
 
+    /// The entries from `from` on (inclusive) until they have `bytes`, at least one if there is
+    /// one.
+    pub fn scan_bytes(
+        &self,
+        bucket: Bucket,
+        from: &[u8],
+        bytes: usize,
+    ) -> Result<Vec<(Bytes, Bytes)>, Fatal> {
+        self.database.scan_bytes(bucket, from, bytes)
+    }
+
     /// Everything in the view, as chunks of about
     /// [`PEER_SNAPSHOT_CHUNK_BYTES`] each (one record more at most) for a
     /// [`Restorer`](super::Restorer). The iterator owns the view.

@@ -27,12 +27,7 @@ impl Alarms {
     pub fn reload(&self) -> Result<(), Fatal> {
         let mut raised = BTreeSet::new();
         for (key, _) in self.backend.scan(Bucket::Alarm, &[], usize::MAX)? {
-            let bytes: [u8; 12] =
-                key[..].try_into().map_err(|_| Fatal::Backend(format!("alarm key {key:?}")))?;
-            let (alarm, member) = bytes.split_at(4);
-            let alarm = alarm.iter().fold(0, |number, byte| (number << 8) | i32::from(*byte));
-            let member = member.iter().fold(0, |number, byte| (number << 8) | u64::from(*byte));
-            raised.insert((alarm, member));
+            raised.insert(alarm_of_key(&key)?);
         }
         *self.lock() = raised;
         Ok(())
@@ -47,14 +42,14 @@ impl Alarms {
             AlarmAction::Activate if request.alarm() == AlarmType::None => Vec::new(),
             AlarmAction::Activate => {
                 raised.insert(alarm);
-                self.backend.put(Bucket::Alarm, key(alarm), Bytes::new());
+                self.backend.put(Bucket::Alarm, alarm_key(alarm), Bytes::new());
                 vec![member(alarm)]
             }
             AlarmAction::Deactivate => {
                 if !raised.remove(&alarm) {
                     return Vec::new();
                 }
-                self.backend.delete(Bucket::Alarm, key(alarm));
+                self.backend.delete(Bucket::Alarm, alarm_key(alarm));
                 vec![member(alarm)]
             }
         }
@@ -87,9 +82,20 @@ fn member((alarm, member_id): (i32, u64)) -> AlarmMember {
     AlarmMember { member_id, alarm }
 }
 
-fn key((alarm, member_id): (i32, u64)) -> Bytes {
+/// The stored key of an alarm: its kind and its member.
+pub(crate) fn alarm_key((alarm, member_id): (i32, u64)) -> Bytes {
     let mut key = Vec::with_capacity(12);
     key.extend_from_slice(&alarm.to_be_bytes());
     key.extend_from_slice(&member_id.to_be_bytes());
     key.into()
+}
+
+/// The alarm with this stored key.
+pub(crate) fn alarm_of_key(key: &[u8]) -> Result<(i32, u64), Fatal> {
+    let bytes: [u8; 12] =
+        key.try_into().map_err(|_| Fatal::Backend(format!("alarm key {key:?}")))?;
+    let (alarm, member) = bytes.split_at(4);
+    let alarm = alarm.iter().fold(0, |number, byte| (number << 8) | i32::from(*byte));
+    let member = member.iter().fold(0, |number, byte| (number << 8) | u64::from(*byte));
+    Ok((alarm, member))
 }

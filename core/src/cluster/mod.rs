@@ -20,6 +20,7 @@ use bytes::Bytes;
 use prost::Message;
 
 pub use alarms::Alarms;
+pub(crate) use alarms::{alarm_key, alarm_of_key};
 pub use identity::{bootstrap_members, cluster_id, member_id};
 pub use version::{ClusterVersion, NoVersion, Version};
 
@@ -178,7 +179,8 @@ impl Members {
     }
 
     fn store(&self, table: &mut Table, member: Member) {
-        self.backend.put(Bucket::Members, key(member.id), member.encode_to_vec().into());
+        let (key, record) = member_record(&member);
+        self.backend.put(Bucket::Members, key, record);
         table.members.insert(member.id, member);
     }
 
@@ -204,6 +206,11 @@ impl Table {
             .any(|member| member.peer_ur_ls.iter().any(|url| urls.contains(url)));
         if taken { Err(Error::PeerURLExist) } else { Ok(()) }
     }
+}
+
+/// A member's stored key and value.
+pub(crate) fn member_record(member: &Member) -> (Bytes, Bytes) {
+    (key(member.id), member.encode_to_vec().into())
 }
 
 fn key(id: u64) -> Bytes {

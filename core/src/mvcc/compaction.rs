@@ -18,8 +18,8 @@ use crate::error::{Error, Fatal};
 use crate::limits::RANGE_SLICE_KEYS;
 
 /// etcd's names in the bucket `meta`.
-const SCHEDULED: &[u8] = b"scheduledCompactRev";
-const FINISHED: &[u8] = b"finishedCompactRev";
+pub(crate) const SCHEDULED_COMPACTION: &[u8] = b"scheduledCompactRev";
+pub(crate) const FINISHED_COMPACTION: &[u8] = b"finishedCompactRev";
 
 /// A compaction that is being carried out.
 pub(super) struct Compaction {
@@ -35,12 +35,12 @@ impl Compaction {
 
 /// The last scheduled compaction's revision.
 pub(super) fn scheduled(backend: &Backend) -> Result<Option<i64>, Fatal> {
-    revision_at(backend, SCHEDULED)
+    revision_at(backend, SCHEDULED_COMPACTION)
 }
 
 /// The last finished compaction's revision.
 pub(super) fn finished(backend: &Backend) -> Result<Option<i64>, Fatal> {
-    revision_at(backend, FINISHED)
+    revision_at(backend, FINISHED_COMPACTION)
 }
 
 fn revision_at(backend: &Backend, name: &[u8]) -> Result<Option<i64>, Fatal> {
@@ -62,7 +62,7 @@ impl Store {
         if revision > self.current_revision() {
             return Err(Error::FutureRev);
         }
-        self.record(SCHEDULED, revision);
+        self.record(SCHEDULED_COMPACTION, revision);
         let mut compaction = self.compaction.lock().unwrap_or_else(PoisonError::into_inner);
         self.compacted.store(revision, Ordering::Release);
         // One that is under way ends here: the new one removes all that it would have.
@@ -92,7 +92,7 @@ impl Store {
                 true
             }
             None => {
-                self.record(FINISHED, current.revision);
+                self.record(FINISHED_COMPACTION, current.revision);
                 *compaction = None;
                 false
             }

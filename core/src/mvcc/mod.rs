@@ -51,6 +51,7 @@ mod store;
 mod tests;
 mod txn;
 
+pub(crate) use compaction::{FINISHED_COMPACTION, SCHEDULED_COMPACTION};
 pub use hash::HashKv;
 pub use history::RevisionEvents;
 pub use key_range::{KeyRange, KeySet};

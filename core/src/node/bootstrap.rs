@@ -77,22 +77,29 @@ fn form_new(
     initial: Vec<Member>,
     members: &Members,
 ) -> Result<(Identity, BTreeSet<u64>), StartError> {
-    let own = initial.iter().find(|member| member.name == config.name);
-    let Some(own) = own else {
-        return Err(StartError::Config(format!(
-            "couldn't find local name \"{}\" in the initial cluster configuration",
-            config.name
-        )));
-    };
-    check_own_urls(&config.name, &own.peer_ur_ls, &config.advertise_peer_urls)?;
+    let own = own_member(&initial, &config.name, &config.advertise_peer_urls);
+    let own = own.map_err(StartError::Config)?;
     let identity = Identity { member_id: own.id, cluster_id: cluster_id(&initial) };
     let voters = initial.iter().map(|member| member.id).collect();
     members.seed(initial, true);
     Ok((identity, voters))
 }
 
-/// The initial cluster must hold this member with exactly the URLs that it advertises.
-fn check_own_urls(name: &str, own: &[String], advertised: &[String]) -> Result<(), StartError> {
+/// The member called `name` among the initial ones, which must have exactly the URLs that it
+/// advertises.
+pub(crate) fn own_member<'a>(
+    initial: &'a [Member],
+    name: &str,
+    advertised: &[String],
+) -> Result<&'a Member, String> {
+    let own = initial.iter().find(|member| member.name == name).ok_or_else(|| {
+        format!("couldn't find local name \"{name}\" in the initial cluster configuration")
+    })?;
+    check_own_urls(name, &own.peer_ur_ls, advertised)?;
+    Ok(own)
+}
+
+fn check_own_urls(name: &str, own: &[String], advertised: &[String]) -> Result<(), String> {
     let mut advertised = advertised.to_vec();
     advertised.sort_unstable();
     let apart = |these: &[String], those: &[String]| {
@@ -107,15 +114,15 @@ fn check_own_urls(name: &str, own: &[String], advertised: &[String]) -> Result<(
     let missing = apart(&advertised, own);
     let unknown = apart(own, &advertised);
     if !missing.is_empty() {
-        return Err(StartError::Config(format!(
+        return Err(format!(
             "--initial-cluster must include {missing} given --initial-advertise-peer-urls={given}"
-        )));
+        ));
     }
     if !unknown.is_empty() {
-        return Err(StartError::Config(format!(
+        return Err(format!(
             "--initial-cluster has {unknown} but missing from \
              --initial-advertise-peer-urls={given}"
-        )));
+        ));
     }
     Ok(())
 }
@@ -237,8 +244,14 @@ fn load_identity(backend: &Backend) -> Result<Option<Identity>, Fatal> {
 }
 
 fn store_identity(backend: &Backend, identity: Identity) {
+    let (key, record) = identity_record(identity.member_id, identity.cluster_id);
+    backend.put(Bucket::Meta, key, record);
+}
+
+/// The key in the Meta bucket and the value of a member's identity.
+pub(crate) fn identity_record(member_id: u64, cluster_id: u64) -> (Bytes, Bytes) {
     let mut record = Vec::with_capacity(16);
-    record.extend_from_slice(&identity.member_id.to_be_bytes());
-    record.extend_from_slice(&identity.cluster_id.to_be_bytes());
-    backend.put(Bucket::Meta, Bytes::from_static(IDENTITY_KEY), record.into());
+    record.extend_from_slice(&member_id.to_be_bytes());
+    record.extend_from_slice(&cluster_id.to_be_bytes());
+    (Bytes::from_static(IDENTITY_KEY), record.into())
 }

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_channel::mpsc;
 use futures_util::{SinkExt, StreamExt};
-use sha2::{Digest, Sha256};
 
 use super::Node;
 use super::propose::mismatch;
@@ -16,20 +15,18 @@ use crate::api::etcdserverpb::AlarmType;
 use crate::api::etcdserverpb::alarm_request::AlarmAction;
 use crate::apply::Reply;
 use crate::auth::{Caller, Identity};
-use crate::backend::BackendView;
 use crate::error::{Error, Fatal};
 use crate::limits;
 use crate::meters::Meters;
-use crate::platform::Platform;
+use crate::platform::{Platform, Worker};
 use crate::raft::snapshot::on_worker;
 use crate::raft::types::AsyncRuntime;
+use crate::snapshot::{Export, Piece};
 
 /// The release of etcd whose behaviour this is, as clients gate features on it.
 pub const ETCD_VERSION: &str = "3.7.0";
 /// The storage version reported beside it.
 pub const STORAGE_VERSION: &str = "3.7.0";
-/// Snapshot files are whole sectors and a checksum behind them; tools check the remainder.
-const SNAPSHOT_SECTOR: usize = 512;
 
 impl<P: Platform> Node<P> {
     /// Maintenance.Alarm. MNT-01.
@@ -204,13 +201,15 @@ impl<P: Platform> Node<P> {
         moved.map_err(|_| Error::TimeoutLeaderTransfer)
     }
 
-    /// Maintenance.Snapshot: a consistent copy of the backend, then its SHA-256. MNT-07.
+    /// Maintenance.Snapshot: a consistent copy of the state as an etcd database file, then its
+    /// SHA-256. MNT-07.
     pub async fn snapshot(&self, by: &Caller) -> Result<MaintenanceSnapshot, Error> {
         self.require_admin(by).await?;
         let backend = self.backend.clone();
-        let view = self.or_stop(on_worker(&self.shared.worker, move || backend.view()).await)?;
+        let begin = move || Export::new(backend.view()?);
+        let export = self.or_stop(on_worker(&self.shared.worker, begin).await)?;
         let (sender, blobs) = mpsc::channel(1);
-        drop(P::Runtime::spawn(read_view(view, sender)));
+        drop(P::Runtime::spawn(send_export(export, self.shared.worker.clone(), sender)));
         let measured = Some((self.meters.clone(), self.meters.now()));
         Ok(MaintenanceSnapshot { blobs, measured })
     }
@@ -243,51 +242,45 @@ impl MaintenanceSnapshot {
 
 type BlobSender = mpsc::Sender<Result<pb::SnapshotResponse, Error>>;
 
-/// Sends the view in blobs, padded to whole sectors, and the checksum of all of it.
-async fn read_view(view: BackendView, mut sender: BlobSender) {
-    let length: Result<u64, Fatal> =
-        view.chunks().map(|chunk| chunk.map(|chunk| chunk.len() as u64)).sum();
-    let mut remaining = match length {
-        Ok(length) => length.next_multiple_of(SNAPSHOT_SECTOR as u64),
-        Err(fatal) => {
-            let error = Error::Other(crate::error::Code::Internal, fatal.to_string());
-            // The client went away: there is nobody to tell.
-            let _ = sender.send(Err(error)).await;
+/// Sends the snapshot in blobs, as fast as they are taken. Each step of the work is a job of its
+/// own for the worker, which flushes in between.
+async fn send_export(mut export: Export, worker: Arc<dyn Worker>, mut sender: BlobSender) {
+    loop {
+        // A client that went away waits for nothing, not even for the measuring.
+        if sender.is_closed() {
             return;
         }
-    };
-    let mut hasher = Sha256::new();
-    let mut buffer = BytesMut::new();
-    let mut chunks = view.chunks();
-    loop {
-        let ended = match chunks.next() {
-            Some(Ok(chunk)) => {
-                buffer.extend_from_slice(&chunk);
-                false
+        let step = move || {
+            let piece = export.step()?;
+            Ok((export, piece))
+        };
+        let piece = match on_worker(&worker, step).await {
+            Ok((rest, piece)) => {
+                export = rest;
+                piece
             }
-            Some(Err(fatal)) => {
+            Err(fatal) => {
                 let error = Error::Other(crate::error::Code::Internal, fatal.to_string());
                 // The client went away: there is nobody to tell.
                 let _ = sender.send(Err(error)).await;
                 return;
             }
-            None => {
-                buffer.resize(buffer.len().next_multiple_of(SNAPSHOT_SECTOR), 0);
-                true
-            }
         };
-        while buffer.len() >= limits::SNAPSHOT_CHUNK_BYTES || (ended && !buffer.is_empty()) {
-            let blob = buffer.split_to(buffer.len().min(limits::SNAPSHOT_CHUNK_BYTES)).freeze();
-            hasher.update(&blob);
-            remaining = remaining.saturating_sub(blob.len() as u64);
-            if sender.send(Ok(blob_message(blob, remaining))).await.is_err() {
+        match piece {
+            Piece::Measuring => {}
+            Piece::Bytes { mut bytes, remaining } => {
+                while !bytes.is_empty() {
+                    let blob = bytes.split_to(bytes.len().min(limits::SNAPSHOT_CHUNK_BYTES));
+                    let message = blob_message(blob, remaining + bytes.len() as u64);
+                    if sender.send(Ok(message)).await.is_err() {
+                        return;
+                    }
+                }
+            }
+            Piece::Checksum(checksum) => {
+                let _ = sender.send(Ok(blob_message(checksum, 0))).await;
                 return;
             }
-        }
-        if ended {
-            let checksum = Bytes::copy_from_slice(&hasher.finalize());
-            let _ = sender.send(Ok(blob_message(checksum, 0))).await;
-            return;
         }
     }
 }

@@ -37,6 +37,7 @@ use std::time::Duration;
 use futures_channel::mpsc;
 
 pub use auto_compaction::AutoCompaction;
+pub(crate) use bootstrap::{identity_record, own_member};
 pub use config::{InitialClusterState, NodeConfig};
 pub use election::NodeObserver;
 pub use info::{NodeInfo, NodeProgress, StartError, StopReason};

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_channel::oneshot;
 use prost::Message;
 
@@ -29,7 +30,13 @@ pub enum RaftSnapshot {
 pub fn store_applied(backend: &Backend, applied: Option<LogId>, membership: &StoredMembership) {
     let state =
         AppliedState { last_applied: applied.map(Into::into), membership: Some(membership.into()) };
-    backend.put(Bucket::Meta, APPLIED_KEY.into(), state.encode_to_vec().into());
+    let (key, record) = applied_record(&state);
+    backend.put(Bucket::Meta, key, record);
+}
+
+/// The key in the Meta bucket and the value of what is applied.
+pub fn applied_record(state: &AppliedState) -> (Bytes, Bytes) {
+    (Bytes::from_static(APPLIED_KEY), state.encode_to_vec().into())
 }
 
 /// Reads what [`store_applied`] recorded; nothing in a new backend.
