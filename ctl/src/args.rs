@@ -14,15 +14,16 @@
 use std::time::Duration;
 
 use crate::commands::Run;
-use crate::go::{format_duration, parse_bool, parse_duration, parse_i64};
+use crate::go::{format_duration, parse_bool, parse_duration, parse_i64, parse_u64};
 
 /// The type of a flag's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// Present or `=true`, `=false`; never takes the next argument.
     Bool,
     Text,
     Int64,
+    Uint64,
     Duration,
     /// Comma-separated; repeating the flag appends.
     List,
@@ -30,19 +31,19 @@ pub(crate) enum Kind {
 
 /// One flag of a command.
 #[derive(Debug)]
-pub(crate) struct Flag {
-    pub(crate) name: &'static str,
-    pub(crate) short: Option<char>,
-    pub(crate) kind: Kind,
+pub struct Flag {
+    pub name: &'static str,
+    pub short: Option<char>,
+    pub kind: Kind,
     /// The value as it would be written on the command line.
-    pub(crate) default: &'static str,
-    pub(crate) help: &'static str,
+    pub default: &'static str,
+    pub help: &'static str,
     /// Belongs to the parent command: listed among the global options.
     pub(crate) inherited: bool,
 }
 
 impl Flag {
-    pub(crate) const fn new(
+    pub const fn new(
         name: &'static str,
         kind: Kind,
         default: &'static str,
@@ -52,11 +53,11 @@ impl Flag {
     }
 
     /// A boolean flag, off by default.
-    pub(crate) const fn switch(name: &'static str, help: &'static str) -> Flag {
+    pub const fn switch(name: &'static str, help: &'static str) -> Flag {
         Flag::new(name, Kind::Bool, "false", help)
     }
 
-    pub(crate) const fn short(self, short: char) -> Flag {
+    pub const fn short(self, short: char) -> Flag {
         Flag { short: Some(short), ..self }
     }
 
@@ -73,6 +74,7 @@ impl Flag {
         match self.kind {
             Kind::Bool => parse_bool(value).map(drop),
             Kind::Int64 => parse_i64(value, 0).map(drop),
+            Kind::Uint64 => parse_u64(value, 0).map(drop),
             Kind::Duration => parse_duration(value).map(drop),
             Kind::Text | Kind::List => Ok(()),
         }
@@ -198,25 +200,25 @@ pub(crate) static GLOBAL: [Flag; 20] = [
 
 /// A mistake in the flags, in `pflag`'s words; or the wish for help.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum FlagError {
+pub enum FlagError {
     Help,
     Bad(String),
 }
 
 /// The parsed flags and arguments of one command.
 #[derive(Debug, Default)]
-pub(crate) struct Parsed {
+pub struct Parsed {
     sets: Vec<&'static [Flag]>,
     values: Vec<(&'static Flag, String)>,
     /// What is not a flag, in order.
-    pub(crate) arguments: Vec<Vec<u8>>,
+    pub arguments: Vec<Vec<u8>>,
     /// How many arguments stood before a `--`, if there was one.
     pub(crate) before_dashes: Option<usize>,
 }
 
 impl Parsed {
     /// Parses `words` with the flags of `sets`.
-    pub(crate) fn parse(sets: &[&'static [Flag]], words: &[Vec<u8>]) -> Result<Parsed, FlagError> {
+    pub fn parse(sets: &[&'static [Flag]], words: &[Vec<u8>]) -> Result<Parsed, FlagError> {
         let mut parsed = Parsed { sets: sets.to_vec(), ..Parsed::default() };
         let mut words = words.iter();
         while let Some(word) = words.next() {
@@ -332,13 +334,13 @@ impl Parsed {
         }
     }
 
-    pub(crate) fn is_set(&self, name: &str) -> bool {
+    pub fn is_set(&self, name: &str) -> bool {
         self.values.iter().any(|(flag, _)| flag.name == name)
     }
 
     /// The text of a flag: the last one given, or its default. Empty for a flag that the command
     /// does not have.
-    pub(crate) fn text(&self, name: &str) -> &str {
+    pub fn text(&self, name: &str) -> &str {
         let mut given = self.values.iter().rev();
         match given.find(|(flag, _)| flag.name == name) {
             Some((_, value)) => value,
@@ -347,13 +349,17 @@ impl Parsed {
     }
 
     /// Whether a boolean flag is on.
-    pub(crate) fn is_on(&self, name: &str) -> bool {
+    pub fn is_on(&self, name: &str) -> bool {
         parse_bool(self.text(name)) == Ok(true)
     }
 
-    pub(crate) fn int64(&self, name: &str) -> i64 {
+    pub fn int64(&self, name: &str) -> i64 {
         // Values were checked when they were set.
         parse_i64(self.text(name), 0).unwrap_or_default()
+    }
+
+    pub fn uint64(&self, name: &str) -> u64 {
+        parse_u64(self.text(name), 0).unwrap_or_default()
     }
 
     pub(crate) fn duration(&self, name: &str) -> Duration {

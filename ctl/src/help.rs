@@ -91,7 +91,7 @@ fn flag_row(flag: &'static Flag) -> OptionRow {
         Kind::Bool => format!("{short}--{name}[={}]", flag.default),
         Kind::Text => format!("{short}--{name}=\"{}\"", flag.default),
         Kind::List => format!("{short}--{name}=[{}]", flag.default),
-        Kind::Int64 | Kind::Duration => format!("{short}--{name}={}", flag.default),
+        Kind::Int64 | Kind::Uint64 | Kind::Duration => format!("{short}--{name}={}", flag.default),
     };
     (name, (form, flag.help.into()))
 }

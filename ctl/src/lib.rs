@@ -26,11 +26,13 @@ pub mod client;
 pub mod environment;
 pub mod go;
 
-mod args;
+pub mod args;
 mod commands;
 mod format;
 mod help;
 mod outline;
+
+pub use format::draw_table;
 
 use std::cell::Cell;
 

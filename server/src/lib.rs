@@ -3,7 +3,8 @@
 //! The modules in the order of a call: [`config`] says what to listen on, [`server`] starts and
 //! stops everything, `front` takes calls off the sockets (`net`, `tls`), `rpc` and `http`
 //! translate them for [`coracle_core::node::Node`], and `platform` is what the node stands on.
-//! [`ctl_client`] is the other end of the wire.
+//! [`ctl_client`] is the other end of the wire, and [`utl`] works on files while no
+//! member runs.
 //!
 //! Invariants: only this crate knows tokio, h2 and tonic; what a request means is decided in core.
 
@@ -26,3 +27,4 @@ pub mod grpc;
 pub mod logging;
 pub mod supervisor;
 pub mod tcp_gateway;
+pub mod utl;

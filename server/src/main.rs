@@ -1,4 +1,5 @@
-//! The `coracle` command: `serve`, `ctl`, `gateway`; by the name `etcd` or `etcdctl` it is that.
+//! The `coracle` command: `serve`, `ctl`, `utl`, `gateway`; by the name `etcd`, `etcdctl` or
+//! `etcdutl` it is that.
 
 use std::env;
 use std::ffi::OsString;
@@ -10,7 +11,7 @@ use anyhow::{Context, Result};
 use coracle_core::node::{ETCD_VERSION, StopReason};
 use coracle_server::config::{self, Config, ConfigError, Parsed, Warning};
 use coracle_server::logging::FATAL;
-use coracle_server::{ctl_client, logging, server::Server, supervisor, tcp_gateway};
+use coracle_server::{ctl_client, logging, server::Server, supervisor, tcp_gateway, utl};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 fn main() -> ExitCode {
@@ -27,18 +28,22 @@ fn main() -> ExitCode {
         }
         "etcd" => return serve(&arguments),
         "etcdctl" => return ctl_client::run(given),
+        "etcdutl" => return utl::run(&arguments),
         _ => {}
     }
     match arguments.first().map(String::as_str) {
         Some("serve") => serve(&arguments[1..]),
         Some("gateway") => gateway(&arguments[1..]),
         Some("ctl") => ctl_client::run(given.split_off(1)),
+        Some("utl") => utl::run(&arguments[1..]),
         // `coracle --version`, `coracle --help`, and flags without `serve`.
         Some(flag) if flag.starts_with('-') => serve(&arguments),
         None => serve(&["--help".to_owned()]),
         Some(other) => {
             let usage = config::usage();
-            complain(&format!("unknown command {other:?}: try 'serve' or 'ctl'\n{usage}"));
+            complain(&format!(
+                "unknown command {other:?}: try 'serve', 'ctl', 'utl' or 'gateway'\n{usage}"
+            ));
             ExitCode::from(2)
         }
     }

@@ -50,6 +50,8 @@ const LOG_TAIL_LINES: usize = 60;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Etcd,
+    /// The release before, for what must work with both.
+    Etcd34,
     Coracle,
 }
 
@@ -57,6 +59,7 @@ impl Kind {
     pub(crate) fn command(self) -> Result<Command> {
         Ok(match self {
             Kind::Etcd => Command::new(programs::etcd()?),
+            Kind::Etcd34 => Command::new(programs::etcd34()?),
             Kind::Coracle => {
                 let mut command = Command::new(programs::coracle()?);
                 command.arg("serve");
@@ -108,9 +111,31 @@ impl Cluster {
         peer_scheme: &'static str,
         extra_flags: &[&str],
     ) -> Result<Cluster> {
+        Cluster::start_anywhere(kind, size, peer_scheme, extra_flags, |_, _| Ok(()))
+    }
+
+    /// The same, but `prepare` is called for each member before the first is started: it may make
+    /// their data directories.
+    pub fn start_prepared(
+        kind: Kind,
+        size: usize,
+        extra_flags: &[&str],
+        prepare: impl Fn(&Cluster, usize) -> Result<()>,
+    ) -> Result<Cluster> {
+        Cluster::start_anywhere(kind, size, "http", extra_flags, prepare)
+    }
+
+    fn start_anywhere(
+        kind: Kind,
+        size: usize,
+        peer_scheme: &'static str,
+        extra_flags: &[&str],
+        prepare: impl Fn(&Cluster, usize) -> Result<()>,
+    ) -> Result<Cluster> {
         let mut failure = anyhow!("no attempt was made");
         for _ in 0..PORT_ATTEMPTS {
             let mut cluster = Cluster::create(kind, size, peer_scheme, extra_flags)?;
+            (0..size).try_for_each(|index| prepare(&cluster, index))?;
             match cluster.start_all() {
                 Ok(()) => return Ok(cluster),
                 Err(error) if cluster.ports_were_taken() => {
@@ -200,6 +225,16 @@ impl Cluster {
     /// `host:port` of the peer URL of member `index`.
     pub fn peer_address(&self, index: usize) -> String {
         format!("127.0.0.1:{}", self.members[index].peer_port)
+    }
+
+    /// The name of member `index`.
+    pub fn name(&self, index: usize) -> &str {
+        &self.members[index].name
+    }
+
+    /// `--initial-cluster` as member `index` was told.
+    pub fn initial_cluster(&self, index: usize) -> &str {
+        &self.members[index].initial_cluster
     }
 
     /// The client URL of member `index`.

@@ -3,7 +3,8 @@
 //! | variable | program |
 //! |---|---|
 //! | `CORACLE_BIN` | Coracle; by default `coracle` in the target folder of the running test |
-//! | `ETCD_BIN` | real etcd 3.5 |
+//! | `ETCD_BIN`, `ETCDUTL_BIN` | real etcd 3.5 and its `etcdutl` |
+//! | `ETCD34_BIN` | real etcd 3.4 |
 //! | `ETCDCTL35_BIN`, `ETCDCTL34_BIN` | `etcdctl` of 3.5 and of 3.4 |
 //! | `CORACLE_PYTHON` | a Python that can import `etcd3` |
 //! | `CORACLE_NODE_MODULES` | a `node_modules` folder that holds `etcd3` |
@@ -34,6 +35,16 @@ pub fn from_environment(name: &str, what: &str) -> Result<PathBuf> {
 /// The real etcd to compare with.
 pub fn etcd() -> Result<PathBuf> {
     from_environment("ETCD_BIN", "the etcd server 3.5")
+}
+
+/// The real etcd of the release before, whose snapshots must be readable too.
+pub fn etcd34() -> Result<PathBuf> {
+    from_environment("ETCD34_BIN", "the etcd server 3.4")
+}
+
+/// The real tool for etcd's files.
+pub fn etcdutl() -> Result<PathBuf> {
+    from_environment("ETCDUTL_BIN", "etcdutl 3.5")
 }
 
 /// Coracle's binary: `CORACLE_BIN`, or the one built beside the running test.

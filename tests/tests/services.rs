@@ -356,7 +356,7 @@ fn w_07_a_learner_answers_status_snapshots_and_serializable_ranges() {
             let client = connect_learner(&cluster, learner).await?;
             // The code is that of etcd 3.6 and later; clients go by the text.
             let code = match kind {
-                Kind::Etcd => Code::Unavailable,
+                Kind::Etcd | Kind::Etcd34 => Code::Unavailable,
                 Kind::Coracle => Code::FailedPrecondition,
             };
             let refused = (code, "etcdserver: rpc not supported for learner".to_owned());

@@ -8,7 +8,8 @@
 //! |---|---|
 //! | `CORACLE_BIN` | our binary, built as the tests are |
 //! | `ETCD_BIN`, `ETCDCTL35_BIN` | a real etcd 3.5.1 and its etcdctl |
-//! | `ETCDCTL34_BIN` | the distribution's etcdctl (3.4) |
+//! | `ETCDUTL_BIN` | its etcdutl |
+//! | `ETCDCTL34_BIN`, `ETCD34_BIN` | the distribution's etcdctl and etcd (3.4) |
 //! | `CORACLE_PYTHON` | a Python with the `etcd3` client |
 //! | `CORACLE_NODE_MODULES` | a `node_modules` with the `etcd3` client and `playwright-core` |
 //! | `PROTOC` | Google's protobuf compiler |

@@ -31,6 +31,8 @@ const TEST_PROGRAMS: [(&str, &str); 3] =
 /// What the tests are told about the machine.
 pub(crate) struct Tools {
     etcd: PathBuf,
+    etcd34: PathBuf,
+    etcdutl: PathBuf,
     etcdctl35: PathBuf,
     etcdctl34: PathBuf,
     python: PathBuf,
@@ -43,6 +45,8 @@ impl Tools {
     pub(crate) fn set_environment(&self, command: &mut Command) {
         command
             .env("ETCD_BIN", &self.etcd)
+            .env("ETCD34_BIN", &self.etcd34)
+            .env("ETCDUTL_BIN", &self.etcdutl)
             .env("ETCDCTL35_BIN", &self.etcdctl35)
             .env("ETCDCTL34_BIN", &self.etcdctl34)
             .env("CORACLE_PYTHON", &self.python)
@@ -65,6 +69,8 @@ pub(crate) fn test_tools() -> Result<Tools> {
     }
     Ok(Tools {
         etcd: distro.join("etcd"),
+        etcd34: debian_etcd()?,
+        etcdutl: distro.join("etcdutl"),
         etcdctl35: distro.join("etcdctl"),
         etcdctl34,
         python: python(),
@@ -82,6 +88,34 @@ pub(crate) fn etcd() -> Result<PathBuf> {
 pub(crate) fn h2load() -> Result<PathBuf> {
     programs(&[("h2load", "nghttp2-client")])?;
     located("h2load")
+}
+
+/// Debian's etcd 3.4, unpacked into `.cache` and not installed: the package would start a service.
+fn debian_etcd() -> Result<PathBuf> {
+    let folder = paths::cache().join("debian");
+    let etcd = folder.join("usr/bin/etcd");
+    if !paths::is_program(&etcd) {
+        println!("    unpacking Debian's etcd-server into .cache/debian");
+        fs::create_dir_all(&folder)?;
+        let download = || {
+            let mut command = Command::new("apt-get");
+            run::run(command.args(["-qq", "download", "etcd-server"]).current_dir(&folder))
+        };
+        if download().is_err() {
+            // The lists of packages may be missing, or old.
+            run::run(apt_get()?.arg("update"))?;
+            download().context("Debian's etcd-server cannot be downloaded")?;
+        }
+        let archives = fs::read_dir(&folder)?.collect::<Result<Vec<_>, _>>()?;
+        let archive = archives
+            .iter()
+            .map(|entry| entry.path())
+            .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
+            .context("apt-get left no package of etcd-server")?;
+        run::run(Command::new("dpkg").arg("-x").arg(archive).arg(&folder))?;
+    }
+    println!("    etcd 3.4 is in {}", paths::shown(&folder));
+    Ok(etcd)
 }
 
 fn located(name: &str) -> Result<PathBuf> {
@@ -117,27 +151,33 @@ pub(crate) fn apt(packages: &[&str]) -> Result<()> {
     if paths::program("apt-get").is_none() {
         bail!("please install these (Debian's names): {names}; there is no apt-get here to do it");
     }
-    let root = run::capture(Command::new("id").arg("-u"))? == "0";
-    if !root && paths::program("sudo").is_none() {
+    if !is_root()? && paths::program("sudo").is_none() {
         bail!("please install {names}: it takes root or sudo, and here is neither");
     }
     println!("    installing Debian packages: {names}");
-    let apt_get = || {
-        let mut command = Command::new(if root { "env" } else { "sudo" });
-        if !root {
-            command.arg("env");
-        }
-        // Another apt that happens to run is waited for.
-        command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq"]);
-        command.args(["-o", "DPkg::Lock::Timeout=300"]);
-        command
-    };
-    if let Err(error) = run::run(apt_get().arg("update")) {
+    if let Err(error) = run::run(apt_get()?.arg("update")) {
         // One unreachable source need not matter: the installation decides.
         println!("    {error:#}; trying with the package lists that are here");
     }
-    run::run(apt_get().args(["install", "-y", "--no-install-recommends"]).args(packages))
+    run::run(apt_get()?.args(["install", "-y", "--no-install-recommends"]).args(packages))
         .with_context(|| format!("apt cannot install {names}"))
+}
+
+fn is_root() -> Result<bool> {
+    Ok(run::capture(Command::new("id").arg("-u"))? == "0")
+}
+
+/// `apt-get` as root.
+fn apt_get() -> Result<Command> {
+    let root = is_root()?;
+    let mut command = Command::new(if root { "env" } else { "sudo" });
+    if !root {
+        command.arg("env");
+    }
+    // Another apt that happens to run is waited for.
+    command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq"]);
+    command.args(["-o", "DPkg::Lock::Timeout=300"]);
+    Ok(command)
 }
 
 fn venv() -> PathBuf {
@@ -173,7 +213,7 @@ fn python_packages() -> Result<PathBuf> {
         }
     };
     let binaries = Path::new(&folder).join("etcdbin");
-    for name in ["etcd", "etcdctl"] {
+    for name in ["etcd", "etcdctl", "etcdutl"] {
         make_executable(&binaries.join(name))?;
     }
     println!("    etcd 3.5.1 and the Python client are in {}", paths::shown(&venv()));

@@ -23,6 +23,8 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+pub use table::draw as draw_table;
+
 use coracle_core::api::etcdserverpb::downgrade_request::DowngradeAction;
 use coracle_core::api::etcdserverpb::{
     AlarmResponse, AuthRoleGetResponse, AuthRoleListResponse, AuthStatusResponse,

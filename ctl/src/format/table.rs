@@ -83,7 +83,7 @@ fn hash_kv((endpoint, response): &(String, HashKvResponse)) -> Vec<String> {
 const WRAP_WIDTH: usize = 30;
 
 /// Headings centred, cells to the right, borders of `+`, `-` and `|`.
-fn draw(heading: &[&str], rows: &[Vec<String>]) -> String {
+pub fn draw(heading: &[&str], rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = heading.iter().map(|cell| cell.len()).collect();
     let mut wrapped = Vec::with_capacity(rows.len());
     for row in rows {

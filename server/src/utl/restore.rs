@@ -1,0 +1,87 @@
+//! `snapshot restore`: a member's data directory from an etcd snapshot.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use coracle_core::platform::Disk;
+use coracle_core::snapshot::{Import, NewCluster};
+use coracle_ctl::args::Parsed;
+
+use super::snapshot_file::{self, Positioned};
+use super::{Failure, only_argument};
+use crate::config::parse_initial_cluster;
+use crate::config::urls::Url;
+use crate::platform::NativeDisk;
+
+pub(super) fn restore(parsed: &Parsed) -> Result<String, Failure> {
+    let path = only_argument(parsed, "snapshot restore requires exactly one argument")?;
+    let bump = parsed.uint64("bump-revision");
+    if (bump > 0) != parsed.is_on("mark-compacted") {
+        return Err(Failure::arguments("--mark-compacted required if --revision-bump > 0"));
+    }
+    let cluster = cluster(parsed, (bump > 0).then_some(bump))?;
+    let data_dir = match parsed.text("data-dir") {
+        "" => format!("{}.etcd", parsed.text("name")),
+        given => given.to_owned(),
+    };
+    check_folders(&data_dir, parsed.text("wal-dir"))?;
+    if !parsed.is_on("skip-hash-check") {
+        snapshot_file::check_hash(&path)?;
+    }
+    let database = snapshot_file::open(&path)?;
+    tracing::info!(path, data_dir, "restoring snapshot");
+    let disk = NativeDisk::open(Path::new(&data_dir), true)
+        .map_err(|error| Failure::error(format!("cannot use the data-dir {data_dir}: {error}")))?;
+    if let Err(failure) = import(&database, Arc::new(disk), &cluster) {
+        // Only folders that are empty go: another attempt may have the same name.
+        for folder in ["member", ""] {
+            _ = std::fs::remove_dir(Path::new(&data_dir).join(folder));
+        }
+        return Err(failure);
+    }
+    tracing::info!(path, data_dir, "restored snapshot");
+    Ok(String::new())
+}
+
+/// Makes what `database` holds the state of a new member on the empty `disk`.
+pub(super) fn import(
+    database: &coracle_bolt::Database<Positioned>,
+    disk: Arc<dyn Disk>,
+    cluster: &NewCluster,
+) -> Result<(), Failure> {
+    let mut import = Import::create(disk).map_err(Failure::error)?;
+    snapshot_file::for_each(database, |bucket, entry| match entry {
+        None => Ok(()),
+        Some((key, value)) => import.entry(bucket, key, value).map_err(Failure::error),
+    })?;
+    for (bucket, entries) in import.unknown() {
+        tracing::warn!(bucket, entries, "left out a bucket that is not known here");
+    }
+    import.finish(cluster).map_err(Failure::error)
+}
+
+/// The cluster that the flags describe, checked as etcd checks it.
+fn cluster(parsed: &Parsed, bump_revision: Option<u64>) -> Result<NewCluster, Failure> {
+    let urls = Url::parse_list(parsed.text("initial-advertise-peer-urls"));
+    let urls: Vec<_> = urls.map_err(Failure::error)?.iter().map(ToString::to_string).collect();
+    let initial = parse_initial_cluster(parsed.text("initial-cluster")).map_err(Failure::error)?;
+    let token = parsed.text("initial-cluster-token");
+    let cluster = NewCluster::new(&initial, token, parsed.text("name"), &urls);
+    let mut cluster = cluster.map_err(Failure::error)?;
+    cluster.bump_revision = bump_revision;
+    Ok(cluster)
+}
+
+/// Refuses what would be overwritten.
+fn check_folders(data_dir: &str, wal_dir: &str) -> Result<(), Failure> {
+    let folder = Path::new(data_dir);
+    let is_empty = || folder.read_dir().is_ok_and(|mut entries| entries.next().is_none());
+    if folder.exists() && !is_empty() {
+        let message = format!("data-dir {data_dir:?} not empty or could not be read");
+        return Err(Failure::error(message));
+    }
+    if !wal_dir.is_empty() && Path::new(wal_dir).exists() {
+        return Err(Failure::error(format!("wal-dir {wal_dir:?} exists")));
+    }
+    Ok(())
+}
