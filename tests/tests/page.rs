@@ -11,7 +11,10 @@ use std::path::Path;
 use coracle_tests::transcript::{Page, differences, expected_of_page, play_in_page};
 
 /// Transcripts that make no sense in a page, each with the reason.
-const NOT_IN_A_PAGE: [(&str, &str); 2] = [
+const NOT_IN_A_PAGE: [(&str, &str); 5] = [
+    ("auth", "nobody has a password in a page"),
+    ("auth_arguments", "so there are no users"),
+    ("auth_formats", "so there are no users"),
     ("lock", "it runs a program while it holds the lock"),
     ("watch_exec", "it runs a program for each event"),
 ];
