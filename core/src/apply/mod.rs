@@ -6,6 +6,8 @@
 //! is a reply ([`Error`]); what must stop the member is a [`Fatal`].
 
 mod auth;
+#[cfg(test)]
+mod auth_tests;
 mod compact;
 mod context;
 mod delete_range;

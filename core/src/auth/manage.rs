@@ -7,7 +7,6 @@ use bytes::Bytes;
 use super::rights::is_range;
 use super::store::check_has_password;
 use super::{AuthStore, ROOT_ROLE, ROOT_USER};
-use crate::api::authpb::permission::Type;
 use crate::api::authpb::{Permission, Role, User};
 use crate::api::coraclepb::Authenticate;
 use crate::api::etcdserverpb as pb;
@@ -228,18 +227,11 @@ impl AuthStore {
         self.lock().users.keys().cloned().collect()
     }
 
-    /// The permissions of a role; of root, which holds none, that on everything.
+    /// The permissions of a role. Root's are not among them: it has no need of any.
     pub fn role_permissions(&self, name: &str) -> Result<Vec<Permission>, Error> {
         let state = self.lock();
         let role = state.roles.get(name).ok_or(Error::RoleNotFound)?;
-        Ok(match name {
-            ROOT_ROLE => {
-                let range_end = Bytes::from_static(&[0]);
-                let perm_type = Type::Readwrite as i32;
-                vec![Permission { perm_type, key: Bytes::new(), range_end }]
-            }
-            _ => role.key_permission.clone(),
-        })
+        Ok(role.key_permission.clone())
     }
 
     /// The names of all roles, sorted.

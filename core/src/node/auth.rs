@@ -267,7 +267,11 @@ impl<P: Platform> Node<P> {
         mut request: pb::AuthUserChangePasswordRequest,
     ) -> Result<pb::AuthUserChangePasswordResponse, Error> {
         let password = std::mem::take(&mut request.password);
-        request.hashed_password = self.hash_password(by, password).await?;
+        // As in etcd, an empty password is none: nobody logs in with it.
+        request.hashed_password = match password.is_empty() {
+            true => String::new(),
+            false => self.hash_password(by, password).await?,
+        };
         self.change_auth(by, AuthRequest::UserChangePassword(request)).await?;
         Ok(pb::AuthUserChangePasswordResponse { header: self.auth_header() })
     }

@@ -31,7 +31,7 @@ fn open(disk: &MemoryDisk) -> Applier {
 
 fn apply(applier: &Applier, request: Request) {
     let command = Command { request: Some(request), ..Command::default() };
-    applier.apply(1, command.encode_to_vec().into()).unwrap().1.unwrap();
+    applier.apply(1, command.encode_to_vec().into()).unwrap().2.unwrap();
 }
 
 fn put(applier: &Applier, key: &str, value: Vec<u8>, lease: i64) {
@@ -59,7 +59,7 @@ fn filled() -> Applier {
         pb::DeleteRangeRequest { key: "key1".into(), range_end: "key2".into(), ..<_>::default() };
     apply(&applier, Request::DeleteRange(range));
     apply(&applier, Request::Compaction(pb::CompactionRequest { revision: 1_000, physical: true }));
-    while applier.store.compact_step() {}
+    while applier.store.compact_step(1_000) {}
     let member = pb::Member {
         id: 0xab,
         name: "a \"b\"\n".into(),
@@ -192,7 +192,7 @@ fn mnt_07_a_bumped_revision_compacts_all_before() {
     let revision = applier.store.current_revision() + 1_000;
     assert_eq!(restored.store.current_revision(), revision);
     assert_eq!(restored.store.compact_revision(), revision);
-    while restored.store.compact_step() {}
+    while restored.store.compact_step(1_000) {}
     let all = |applier: &Applier, revision| {
         let (key, range_end) = (Bytes::from_static(b"\0"), Bytes::from_static(b"\0"));
         let request = pb::RangeRequest { key, range_end, revision, ..Default::default() };
