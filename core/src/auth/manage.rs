@@ -146,7 +146,7 @@ impl AuthStore {
         Ok(())
     }
 
-    /// Takes the role away from everybody who has it, whose tokens end.
+    /// Takes the role away from everybody who has it.
     pub fn role_delete(&self, request: &pb::AuthRoleDeleteRequest) -> Result<(), Error> {
         let mut state = self.lock();
         if self.is_enabled() && request.role == ROOT_ROLE {
@@ -164,7 +164,6 @@ impl AuthStore {
             .collect();
         for mut user in holders {
             user.roles.retain(|role| *role != request.role);
-            self.tokens.drop_user(&String::from_utf8_lossy(&user.name));
             self.put_user(&mut state, user);
         }
         self.commit_revision(&mut state);

@@ -300,7 +300,7 @@ fn auth_03_simple_tokens_live_from_their_last_use() {
 fn auth_03_tokens_end_with_what_they_stand_for() {
     let ttl = Duration::from_secs(300);
     let name = || "alice".to_owned();
-    let ends: [&dyn Fn(&AuthStore); 4] = [
+    let ends: [&dyn Fn(&AuthStore); 3] = [
         &|store| delete_user(store, "alice").unwrap(),
         &|store| {
             let (name, hashed_password) = (name(), "new".to_owned());
@@ -308,7 +308,6 @@ fn auth_03_tokens_end_with_what_they_stand_for() {
             let change = pb::AuthUserChangePasswordRequest { name, password, hashed_password };
             store.user_change_password(change).unwrap();
         },
-        &|store| delete_role(store, "role0").unwrap(),
         &|store| store.disable(),
     ];
     for (number, end) in ends.into_iter().enumerate() {
