@@ -72,7 +72,8 @@ impl Member {
         let newest = self.put("/last", b"", 0).await?;
         let request = CompactionRequest { revision: newest - 200, physical: true };
         self.kv.compact(request).await?;
-        self.picture(&[newest - 200, newest - 100, newest - 2, newest]).await
+        // etcd 3.5.1 hashes nothing at the compacted revision itself.
+        self.picture(&[newest - 199, newest - 100, newest - 2, newest]).await
     }
 
     /// What is to be seen now, and at `revisions`.

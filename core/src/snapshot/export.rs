@@ -9,7 +9,7 @@ use coracle_bolt::{Layout, WriteError, Writer};
 use prost::Message;
 use sha2::{Digest, Sha256};
 
-use super::{CLUSTER, CONF_STATE, CONSISTENT_INDEX, REMOVED, TERM, member_key};
+use super::{CONF_STATE, CONSISTENT_INDEX, REMOVED, TERM, member_key};
 use crate::api::etcdserverpb::{AlarmMember, Member};
 use crate::backend::{BackendView, Bucket};
 use crate::cluster::alarm_of_key;
@@ -147,13 +147,15 @@ fn refused(error: WriteError) -> Fatal {
 /// The buckets of the file, by name.
 fn tables(view: &BackendView) -> Result<Vec<Table>, Fatal> {
     let members = members(view)?;
-    let mut tables = vec![Table { name: CLUSTER, content: Content::Made(Vec::new()) }];
+    let mut tables = Vec::new();
     for bucket in Bucket::ALL {
         let content = match bucket {
             Bucket::Alarm => Content::Made(alarms(view)?),
             Bucket::Members => Content::Made(sorted(members.iter().map(member_entry))),
             Bucket::MembersRemoved => Content::Made(removed(view)?),
             Bucket::Meta => Content::Made(meta(view, &members)?),
+            // Of a later version than its own a release of etcd takes no state.
+            Bucket::Cluster => Content::Made(Vec::new()),
             _ => Content::Stored(bucket),
         };
         tables.push(Table { name: bucket.name(), content });

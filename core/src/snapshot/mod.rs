@@ -33,8 +33,6 @@ const TERM: &[u8] = b"term";
 const CONF_STATE: &[u8] = b"confState";
 /// What a removed member's entry holds.
 const REMOVED: &[u8] = b"removed";
-/// Buckets of an etcd file that this store has no use for, or not the file's content.
-const CLUSTER: &str = "cluster";
 
 /// A member's key in an etcd file.
 fn member_key(id: u64) -> Vec<u8> {
