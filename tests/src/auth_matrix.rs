@@ -367,9 +367,10 @@ fn leader_key() -> LeaderKey {
 
 /// The status with the code that belongs to its text.
 pub fn coded(status: &Status) -> Status {
-    let known = [USER_EMPTY, BAD_TOKEN, DENIED].into_iter();
-    let known = known.filter(|(_, text)| *text == status.message());
-    known.last().map_or(status.clone(), |(code, text)| Status::new(code, text))
+    let mut known = [USER_EMPTY, BAD_TOKEN, DENIED].into_iter();
+    known
+        .find(|(_, text)| *text == status.message())
+        .map_or(status.clone(), |(code, text)| Status::new(code, text))
 }
 
 /// A watcher that may not be is created and canceled, with Go's words for the error (WATCH-17).

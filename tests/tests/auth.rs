@@ -9,6 +9,7 @@ use anyhow::{Result, ensure};
 use coracle_core::api::etcdserverpb::*;
 use coracle_tests::auth_matrix::*;
 use coracle_tests::cluster::{Cluster, Kind};
+use coracle_tests::conformance;
 use coracle_tests::grpc::{AuthClient, KvClient, LeaseClient};
 use tonic::Code;
 use tonic::transport::Channel;
@@ -46,6 +47,18 @@ async fn matrix(kind: Kind) -> Result<()> {
     }
     ensure!(wrong.is_empty(), "{} are wrong:\n{}", wrong.len(), wrong.join("\n"));
     Ok(())
+}
+
+/// Requests of the random sequences of users, roles and rights.
+const SEQUENCE: usize = 1_500;
+
+#[tokio::test]
+async fn auth_random_requests_have_etcds_answers() {
+    let fresh = std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_millis() as u64;
+    for seed in [20_260_801, fresh] {
+        let compared = conformance::auth::run_sequence(Kind::Coracle, seed, SEQUENCE).await;
+        compared.unwrap_or_else(|error| panic!("{error:#}"));
+    }
 }
 
 /// Three members, one of which was away and gets everything in a snapshot.

@@ -6,7 +6,7 @@
 //! the server at hand gave to its asker.
 //!
 //! What newer releases refuse and 3.5.1 does not is left out here, and asked of Coracle alone in
-//! the matrix of `tests/auth.rs` (ETCD.md AUTH-06; U-1 to U-3 of `conformance_differences.md`).
+//! the matrix of `tests/auth.rs` (ETCD.md AUTH-06; U-1 to U-6 of `conformance_differences.md`).
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -93,7 +93,7 @@ pub async fn run_sequence(subject: Kind, seed: u64, requests: usize) -> Result<(
 /// The first requests, last first: without them little would be permitted.
 fn setting_up() -> Vec<(String, Ask)> {
     let root = |ask| ("root".to_owned(), ask);
-    let mut asks = vec![root(Ask::Enable), root(Ask::Enable)];
+    let mut asks = vec![root(Ask::Enable), root(Ask::Disable), root(Ask::Enable)];
     let (user, role) = ("root".to_owned(), "root".to_owned());
     asks.push(root(Ask::GrantRole(AuthUserGrantRoleRequest { user, role })));
     asks.push(root(Ask::Enable));
@@ -138,6 +138,8 @@ impl People {
             }
             // 3.5.1 takes nobody for the user without a name, who may ask about itself.
             Ask::UserGet(request) if request.name.is_empty() => Ask::UserList,
+            // U-1: 3.5.1 lets everybody revoke a lease without keys.
+            Ask::LeaseRevoke if asker != "root" => Ask::RoleList,
             ask => ask,
         };
         (asker, ask)
@@ -182,8 +184,20 @@ impl People {
         (KEYS[first].into(), end.into())
     }
 
+    /// As [`People::range`], with one end for each key: of two permissions that begin alike, 3.5.1
+    /// replaces the first only, and then holds the other twice (U-6).
+    fn granted_range(&mut self) -> (Bytes, Bytes) {
+        let first = self.dice.below(KEYS.len());
+        let end = match first % 4 {
+            0 | 2 => "",
+            1 => KEYS[(first + 3).min(KEYS.len() - 1)],
+            _ => "\0",
+        };
+        (KEYS[first].into(), end.into())
+    }
+
     fn manage(&mut self) -> Ask {
-        match self.dice.weighted(&[8, 8, 3, 6, 6, 14, 8, 8, 8, 3, 5, 30, 12, 1, 2]) {
+        match self.dice.weighted(&[8, 8, 3, 6, 6, 14, 8, 8, 8, 3, 5, 30, 12, 3]) {
             0 => {
                 let (name, password) = (self.anybody(), self.password());
                 Ask::UserAdd(new_user(&name, &password, self.dice.percent(10)))
@@ -209,18 +223,17 @@ impl People {
             9 => Ask::RoleList,
             10 => Ask::RoleDelete(AuthRoleDeleteRequest { role: self.role() }),
             11 => {
-                let (key, range_end) = self.range();
+                let (key, range_end) = self.granted_range();
                 let perm_type = self.dice.below(3) as i32;
                 let perm = Some(Permission { perm_type, key, range_end });
                 let perm = perm.filter(|_| !self.dice.percent(3));
                 Ask::GrantPermission(AuthRoleGrantPermissionRequest { name: self.role(), perm })
             }
             12 => {
-                let (key, range_end) = self.range();
+                let (key, range_end) = self.granted_range();
                 let role = self.role();
                 Ask::RevokePermission(AuthRoleRevokePermissionRequest { role, key, range_end })
             }
-            13 => Ask::Disable,
             _ => Ask::Enable,
         }
     }
@@ -313,7 +326,12 @@ impl Server {
                 self.log_in(request).await;
             }
         }
+        // U-5: 3.5.1 looks at tokens while authentication is off.
+        let disables = matches!(ask, Ask::Disable);
         let text = self.call(asker, ask).await;
+        if disables {
+            self.tokens.clear();
+        }
         if text.contains("invalid auth token") {
             self.tokens.remove(asker);
         }

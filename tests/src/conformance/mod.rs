@@ -10,6 +10,7 @@
 //! The reference is etcd 3.5.1. Where Coracle deliberately behaves like a newer release, the
 //! difference stands in `tests/conformance_differences.md` and in [`normalise`] or [`documented`].
 
+pub mod auth;
 pub mod coverage;
 pub mod dice;
 pub mod documented;
