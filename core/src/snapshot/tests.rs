@@ -43,7 +43,7 @@ fn put(applier: &Applier, key: &str, value: Vec<u8>, lease: i64) {
 fn filled() -> Applier {
     let applier = open(&MemoryDisk::default());
     for id in [7, 0x1234_5678_9abc] {
-        let grant = pb::LeaseGrantRequest { id, ttl: 100 + id };
+        let grant = pb::LeaseGrantRequest { id, ttl: 100 + id % 1_000 };
         apply(&applier, Request::LeaseGrant(grant));
     }
     for n in 0..3_000 {
@@ -200,6 +200,9 @@ fn mnt_07_a_bumped_revision_compacts_all_before() {
     };
     assert_eq!(all(&restored, 0).unwrap(), all(&applier, 0).unwrap());
     assert_eq!(all(&restored, revision - 1), Err(crate::error::Error::Compacted));
+    // The alarm has come along.
+    let (action, alarm) = (AlarmAction::Deactivate as i32, pb::AlarmType::Nospace as i32);
+    apply(&restored, Request::Alarm(pb::AlarmRequest { action, member_id: 0xab, alarm }));
     put(&restored, "next", vec![1], 0);
     assert_eq!(restored.store.current_revision(), revision + 1);
     let too_far = imported(&content(&exported(&applier)), &cluster(Some(u64::MAX)));
