@@ -138,6 +138,8 @@ async fn mnt_03_the_initial_check_lets_a_sound_member_start() {
 async fn fs_04_a_member_goes_on_alone_with_its_data() {
     let mut cluster = LocalCluster::start(3).await;
     let leader = cluster.leader().await;
+    // A table of members that is written down, not only told by the configuration.
+    cluster.nodes[&leader].published().await;
     cluster.nodes[&leader].put(&INTERNAL, put("a", "1")).await.expect("a put");
     for number in 1..=3 {
         cluster.stop_node(number).await;

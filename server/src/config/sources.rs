@@ -17,6 +17,8 @@ use super::{ConfigError, Parsed, Warning, file};
 pub(super) struct Values {
     given: BTreeMap<&'static str, Given>,
     pub(super) gates: FeatureGates,
+    /// The gates that were turned by flags of former times: flag, gate, value.
+    former: Vec<(&'static str, &'static str, String)>,
     pub(super) from_file: bool,
     pub(super) warnings: Vec<Warning>,
 }
@@ -49,7 +51,7 @@ impl Values {
             Effect::Former(today) => warn(format!("--{name} is deprecated: use --{today}")),
             Effect::Gate(gate) => {
                 warn(format!("--{name} is deprecated: use --feature-gates={gate}={value}"));
-                return self.set_gate(name, gate, &value);
+                return self.set_gate(name, gate, value);
             }
             Effect::Refused(reason) if value != flag.default => {
                 return Err(format!("--{name} {reason}"));
@@ -66,14 +68,23 @@ impl Values {
         }
         if today.kind == Kind::Gates {
             self.gates = gates::parse(&value)?;
+            // The order of the flags does not matter.
+            for (flag, gate, value) in std::mem::take(&mut self.former) {
+                self.set_gate(flag, gate, value)?;
+            }
         }
         self.given.insert(today.name, Given { by: name, value });
         Ok(())
     }
 
     /// A flag of former times that is a feature gate now.
-    fn set_gate(&mut self, flag: &str, gate: &str, value: &str) -> Result<(), String> {
-        let on = go::parse_bool(value)?;
+    fn set_gate(
+        &mut self,
+        flag: &'static str,
+        gate: &'static str,
+        value: String,
+    ) -> Result<(), String> {
+        let on = go::parse_bool(&value)?;
         if self.gates.is_given(gate) {
             let gated = self.gates.is_enabled(gate);
             return Err(format!(
@@ -84,6 +95,7 @@ impl Values {
         if let Some(gate) = gates::find(gate) {
             self.gates.set(gate, on);
         }
+        self.former.push((flag, gate, value));
         Ok(())
     }
 }

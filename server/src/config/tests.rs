@@ -367,7 +367,7 @@ fn another_value(flag: &flags::Flag) -> &'static str {
         ("log-level", _) => "warn",
         ("log-format", _) => "console",
         ("log-outputs", _) => "/tmp/coracle.log",
-        ("log-rotation-config-json", _) => "{}",
+        ("log-rotation-config-json", _) => r#"{"maxsize":7}"#,
         ("discovery-token", _) => "token",
         ("initial-cluster", _) => "default=http://127.0.0.1:7",
         (_, flags::Kind::Text) => "7",
@@ -398,6 +398,9 @@ fn companions(name: &str) -> &'static [&'static str] {
         "heartbeat-interval" => &["--election-timeout=1000"],
         "election-timeout" => &["--heartbeat-interval=10"],
         "enable-log-rotation" => &["--log-outputs=/tmp/coracle.log"],
+        "log-rotation-config-json" => {
+            &["--log-outputs=/tmp/coracle.log", "--enable-log-rotation=true"]
+        }
         "discovery-token" => &["--discovery-endpoints=http://127.0.0.1:7"],
         "discovery-endpoints" => &["--discovery-token=token"],
         "experimental-compact-hash-check-time" => &["--feature-gates=CompactHashCheck=true"],
@@ -420,7 +423,11 @@ fn cfg_01_every_flag_is_taken_from_every_source() {
             continue;
         }
         let mut arguments = companions(flag.name).to_vec();
-        let companions = format!("{:?}", config(&arguments.clone(), &[]).without_warnings());
+        // Of two flags that need each other neither is taken alone.
+        let companions = match run(&arguments, &[]) {
+            Ok(Parsed::Serve(config)) => format!("{:?}", config.without_warnings()),
+            _ => plain.clone(),
+        };
         let taken = run(&arguments, &[(&flags::variable(flag.name), value)]);
         arguments.push(&argument);
         let by_flag = config(&arguments, &[]);

@@ -1,14 +1,13 @@
 //! Logs in etcd's form: one JSON object per line, with zap's keys (ETCD.md LOG-01).
 //!
 //! ```text
-//! {"level":"info","ts":"2026-01-02T15:04:05.000000Z","caller":"server.rs:10","msg":"…","name":"a"}
+//! {"level":"info","ts":"2026-01-02T15:04:05.000000Z","caller":"src/main.rs:9","msg":"…","id":7}
 //! ```
 
 mod output;
 
 use std::fmt::{self, Write as _};
 use std::io;
-use std::path::Path;
 
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
@@ -75,8 +74,8 @@ where
             FATAL => FATAL.to_owned(),
             _ => metadata.level().as_str().to_lowercase(),
         };
-        let file = Path::new(metadata.file().unwrap_or_default()).file_name().unwrap_or_default();
-        let caller = format!("{}:{}", file.display(), metadata.line().unwrap_or_default());
+        let line = metadata.line().unwrap_or_default();
+        let caller = format!("{}:{line}", short(metadata.file().unwrap_or_default()));
         if self.json {
             let mut line = Map::new();
             line.insert("level".to_owned(), level.into());
@@ -115,6 +114,12 @@ fn ordered(line: &Map<String, Value>) -> String {
 struct Fields {
     message: String,
     others: Map<String, Value>,
+}
+
+/// The file with its folder, as zap names a caller.
+fn short(file: &str) -> &str {
+    let start = file.rmatch_indices('/').nth(1).map_or(0, |(index, _)| index + 1);
+    &file[start..]
 }
 
 impl Fields {
@@ -198,7 +203,7 @@ mod tests {
         let parsed: Value = serde_json::from_str(&line).unwrap();
         assert_eq!(parsed["msg"], "ready to serve client requests");
         assert_eq!((&parsed["member-id"], &parsed["name"]), (&7.into(), &"a\"b".into()));
-        assert!(parsed["caller"].as_str().unwrap().starts_with("logging.rs:"));
+        assert!(parsed["caller"].as_str().unwrap().starts_with("logging/mod.rs:"));
     }
 
     #[test]

@@ -90,7 +90,7 @@ mod tests {
         let expected = [of("unary", "unknown", 1), of("unary", "3.7", 3), of("stream", "3.7", 3)];
         assert_eq!(versions.list(), expected);
         for n in 0..1_000 {
-            versions.count(Some(&format!("made up {n}")), true);
+            versions.count(Some(&format!("made-up-{n}")), true);
         }
         versions.count(Some("3.7 \u{1}"), true);
         versions.count(Some(&"3".repeat(65)), true);
