@@ -114,11 +114,12 @@ test("a message is delayed by keys alone", async (t) => {
   const number = await id(page, "message-panel").getAttribute("data-id");
   await page.keyboard.press("Enter");
   await page.waitForFunction(() => document.activeElement.id === "panel-inspect");
-  for (const focused = "message-delay-long"; ;) {
+  // Besides the buttons, a browser stops at whatever has to be scrolled.
+  const reached = [];
+  while (reached.at(-1) !== "message-delay-long") {
+    assert.ok(reached.length < 8, `Tab reached ${reached}`);
     await page.keyboard.press("Tab");
-    const at = await page.evaluate(() => document.activeElement.dataset.testid);
-    if (at === focused) break;
-    assert.ok(at === "message-drop" || at === "message-delay", `Tab reached ${at}`);
+    reached.push(await page.evaluate(() => document.activeElement.dataset.testid));
   }
   await page.keyboard.press("Enter");
   await id(page, "message-panel").getByText(/, 1?\d{3}\.?\d* ms away/).waitFor();
