@@ -220,7 +220,10 @@ pub struct PeerRequest {
     /// Who a renewal or a question about a lease is made for.
     #[prost(message, optional, tag = "50")]
     pub asker: ::core::option::Option<Asker>,
-    #[prost(oneof = "peer_request::Request", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
+    #[prost(
+        oneof = "peer_request::Request",
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12"
+    )]
     pub request: ::core::option::Option<peer_request::Request>,
 }
 /// Nested message and enum types in `PeerRequest`.
@@ -257,7 +260,7 @@ pub mod peer_request {
 pub struct PeerResponse {
     #[prost(
         oneof = "peer_response::Response",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 15"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15"
     )]
     pub response: ::core::option::Option<peer_response::Response>,
 }
