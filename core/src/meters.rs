@@ -188,7 +188,7 @@ impl Meters {
             hash_kv: Distribution::new(0.01, 15),
             compaction_keys: Counter::default(),
             compaction_total: Distribution::new(100.0, 14),
-            compaction_pause: Distribution::new(1.0, 13),
+            compaction_pause: Distribution::new(0.5, 14),
             compaction_last: Counter::default(),
             put_bytes: Counter::default(),
             leases_granted: Counter::default(),

@@ -15,7 +15,7 @@ use anyhow::{Context, Result, ensure};
 use coracle_tests::cluster::Kind;
 use coracle_tests::conformance::coverage::Coverage;
 use coracle_tests::conformance::operation::Operation;
-use coracle_tests::conformance::{run_scenario, run_sequence, scenarios};
+use coracle_tests::conformance::{Speech, run_scenario, run_sequence, scenarios};
 
 /// The seed that every run repeats.
 const FIXED_SEED: u64 = 20_260_801;
@@ -24,6 +24,8 @@ const OPERATIONS: usize = 5_000;
 /// Operations of a fresh sequence in a short run, which is there to find what the next long run
 /// would.
 const FRESH_OPERATIONS: usize = 500;
+/// Operations of a short sequence in JSON.
+const JSON_OPERATIONS: usize = 1_500;
 /// Sequences of a short run: one of the fixed seed, one of a fresh one.
 const SHORT_SEQUENCES: usize = 2;
 /// Sequences of a long run: 100,000 operations.
@@ -63,6 +65,23 @@ fn seeds(count: usize) -> Vec<u64> {
 fn same_answers_as_etcd() {
     if let Err(error) = compare() {
         panic!("{error:#}");
+    }
+}
+
+/// The same by the JSON gateway: fewer operations, as each is the same but for its form.
+#[test]
+fn gw_11_same_answers_as_etcd_in_json() {
+    let seed = match number("CORACLE_SEED") {
+        Ok(Some(seed)) => seed,
+        _ => FIXED_SEED,
+    };
+    let operations = match number("CORACLE_LONG") {
+        Ok(Some(1..)) => OPERATIONS,
+        _ => JSON_OPERATIONS,
+    };
+    match run_sequence(subject(), Speech::Json, seed, operations) {
+        Ok(coverage) => assert!(coverage.success_percent() >= LEAST_SUCCESS, "{coverage}"),
+        Err(error) => panic!("{error:#}"),
     }
 }
 
@@ -126,7 +145,8 @@ fn run_all(seeds: &[u64], operations: usize, fresh: usize) -> Result<Coverage> {
             .map(|worker| {
                 scope.spawn(move || {
                     let mine = seeds.iter().skip(worker).step_by(PARALLEL);
-                    mine.map(|seed| run_sequence(subject, *seed, length(*seed))).collect::<Vec<_>>()
+                    mine.map(|seed| run_sequence(subject, Speech::Grpc, *seed, length(*seed)))
+                        .collect::<Vec<_>>()
                 })
             })
             .collect();

@@ -15,6 +15,7 @@ pub mod coverage;
 pub mod dice;
 pub mod documented;
 pub mod generate;
+pub mod json;
 pub mod leases;
 pub mod model;
 pub mod normalise;
@@ -56,14 +57,27 @@ const KEEP_GOING: &str = "CORACLE_KEEP_GOING";
 /// Operations before a difference that its report shows.
 const CONTEXT: usize = 12;
 
+/// How the servers are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speech {
+    Grpc,
+    /// In JSON, but for watches and what etcd's gateway has no path for.
+    Json,
+}
+
 /// Runs the sequence of `seed` against fresh servers and counts what it exercised.
 ///
 /// # Errors
 /// On the first difference between etcd and `subject`, with everything needed to repeat it.
-pub fn run_sequence(subject: Kind, seed: u64, operations: usize) -> Result<Coverage> {
+pub fn run_sequence(
+    subject: Kind,
+    speech: Speech,
+    seed: u64,
+    operations: usize,
+) -> Result<Coverage> {
     let mut generator = Generator::new(seed);
     let mut left = operations;
-    compare(subject, &format!("seed {seed}"), hashes_comparable(seed), |model| {
+    compare(subject, speech, &format!("seed {seed}"), hashes_comparable(seed), |model| {
         left = left.checked_sub(1)?;
         Some(generator.next(model))
     })
@@ -75,12 +89,13 @@ pub fn run_sequence(subject: Kind, seed: u64, operations: usize) -> Result<Cover
 /// As [`run_sequence`].
 pub fn run_scenario(subject: Kind, name: &str, operations: Vec<Operation>) -> Result<Coverage> {
     let mut operations = operations.into_iter();
-    compare(subject, name, false, |_| operations.next())
+    compare(subject, Speech::Grpc, name, false, |_| operations.next())
 }
 
 /// Carries out the operations that `next` chooses, on fresh servers.
 fn compare(
     subject: Kind,
+    speech: Speech,
     name: &str,
     hashes_comparable: bool,
     mut next: impl FnMut(&Model) -> Option<Operation>,
@@ -104,6 +119,10 @@ fn compare(
             hashes_comparable,
             differences: 0,
         };
+        if speech == Speech::Json {
+            comparison.reference.speak_json(&reference)?;
+            comparison.subject.speak_json(&subject_cluster)?;
+        }
         comparison.run(name, &mut next).await
     });
     result.with_context(|| {

@@ -11,6 +11,7 @@ use tokio_stream::iter;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Response, Status};
 
+use super::json::JsonClient;
 use super::leases::LeaseNames;
 use super::operation::{Answer, OWN_PEER_URL, Operation};
 use super::watch::{Due, WatchStream};
@@ -44,6 +45,8 @@ pub struct Server {
     pub leases: LeaseNames,
     /// The last compacted revision.
     compacted: Option<i64>,
+    /// Asked what can be asked in JSON, if there is one.
+    json: Option<JsonClient>,
     streams: Vec<WatchStream>,
 }
 
@@ -67,12 +70,22 @@ impl Server {
             member_id: 0,
             leases: LeaseNames::default(),
             compacted: None,
+            json: None,
             streams: (0..streams).map(|_| WatchStream::open(watch_channel.clone())).collect(),
             channel: watch_channel,
         };
         let status = clients.maintenance.status(StatusRequest {}).await?.into_inner();
         clients.member_id = status.header.context("a status has a header")?.member_id;
         Ok(clients)
+    }
+
+    /// From now on asks in JSON what can be asked in JSON.
+    ///
+    /// # Errors
+    /// If the messages' descriptors are unsound.
+    pub fn speak_json(&mut self, cluster: &Cluster) -> Result<()> {
+        self.json = Some(JsonClient::new(cluster)?);
+        Ok(())
     }
 
     /// Carries `operation` out and returns the answer with leases under their common names.
@@ -122,6 +135,18 @@ impl Server {
     }
 
     async fn call(&mut self, operation: Operation) -> Answer {
+        if let Some(json) = &mut self.json
+            && let Some(answer) = json.call(&operation).await
+        {
+            let answer = answer.unwrap_or_else(|failure| Answer::Error {
+                code: -1,
+                message: format!("{failure:#}"),
+            });
+            if let (Operation::Compact(request), Answer::Compact(_)) = (&operation, &answer) {
+                self.compacted = Some(request.revision);
+            }
+            return answer;
+        }
         match operation {
             Operation::Range(request) => answer(self.kv.range(request).await, Answer::Range),
             Operation::Put(request) => answer(self.kv.put(request).await, Answer::Put),

@@ -97,12 +97,14 @@ fn compaction(page: &mut Page, info: &NodeInfo, meters: &Meters) {
     let last = meters.compaction_last.get();
     let name = "etcd_debugging_mvcc_db_compaction_last";
     page.gauge(name, last, "When the last compaction ended, in Unix seconds.");
-    let pause = meters.compaction_pause.histogram();
-    // A step works on index and backend together, so its length is the pause of either.
+    // A step works on index and backend together, so its length is the pause of either. etcd
+    // counts the index's more finely.
+    let fine = meters.compaction_pause.histogram();
+    let pause = Histogram { buckets: fine.buckets[1..].to_vec(), ..fine.clone() };
     for (name, histogram, help) in [
         ("db_compaction_total", &meters.compaction_total.histogram(), "How long compactions took."),
         ("db_compaction_pause", &pause, "How long a compaction's steps took."),
-        ("index_compaction_pause", &pause, "How long a compaction's steps took."),
+        ("index_compaction_pause", &fine, "How long a compaction's steps took."),
     ] {
         let name = format!("etcd_debugging_mvcc_{name}_duration_milliseconds");
         page.histogram(&name, histogram, help);
