@@ -109,6 +109,10 @@ test("a message is delayed by keys alone", async (t) => {
   await eventually(page, "a pause", (state) => state.paused);
   for (let step = 0; step < 400 && !(await id(page, "message").count()); step += 1) {
     await page.keyboard.press(",");
+    // Answered after the step, and shown by the next frame: no step is under way when one is found.
+    await lab(page).state();
+    await page.evaluate(() => new Promise((drawn) =>
+      requestAnimationFrame(() => requestAnimationFrame(drawn))));
   }
   await page.keyboard.press("m");
   const number = await id(page, "message-panel").getAttribute("data-id");
