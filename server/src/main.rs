@@ -14,6 +14,10 @@ use coracle_server::logging::FATAL;
 use coracle_server::{ctl_client, logging, server::Server, supervisor, tcp_gateway, utl};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+/// Threads allocate and free the parts of every request; see `Cargo.toml` for the choice.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let mut given = env::args_os();
     let program = given.next().unwrap_or_default();
