@@ -1,8 +1,8 @@
 //! The JSON gateway without its sockets: paths to RPCs, JSON to messages, messages to JSON.
 //!
 //! ```text
-//! POST /v3/kv/put {"key":"Zm9v"} ──find──► Method ──request──► PutRequest, encoded ──► the host's RPC
-//!                 {"header":{…}} ◄──reply── Method ◄── PutResponse, encoded ◄──────────┘
+//! POST /v3/kv/put {"key":"Zm9v"} ──find──► Method ──request──► PutRequest, encoded ──► host's RPC
+//!                 {"header":{…}} ◄──reply── Method ◄── PutResponse, encoded ◄────────┘
 //! ```
 //!
 //! Everything follows from the protobuf descriptors of `core/proto` (`cargo xtask codegen` writes

@@ -81,7 +81,7 @@ fn gw_03_requests_in_every_spelling() {
         assert_eq!(request("/v3/kv/range", json), Ok(expected.clone()), "{json}");
     }
     assert_eq!(request("/v3/kv/range", " \n"), Ok(pb::RangeRequest::default()));
-    // As with etcd since 3.6, a name that an enum does not have counts as one that is not known yet.
+    // As with etcd since 3.6, a name that an enum does not have counts as one not known yet.
     let sideways = r#"{"sort_order":"SIDEWAYS"}"#;
     assert_eq!(request("/v3/kv/range", sideways), Ok(pb::RangeRequest::default()));
     assert_eq!(request("/v3/kv/range", r#"{"key":null}"#), Ok(pb::RangeRequest::default()));

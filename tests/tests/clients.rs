@@ -63,17 +63,42 @@ fn node_etcd3() -> Result<()> {
     run(&mut command, &cluster)
 }
 
-#[test]
-fn rust_etcd_client() -> Result<()> {
+/// `cargo VERB` in a project that uses etcd-client. They share what they build.
+fn cargo(verb: &str, project: &Path) -> Result<Command> {
     let protoc = from_environment("PROTOC", "the protobuf compiler protoc")?;
-    let cluster = start()?;
     let mut command = Command::new(env!("CARGO"));
     command
-        .args(["run", "--quiet", "--manifest-path"])
-        .arg(folder().join("rust/Cargo.toml"))
+        .args([verb, "--quiet", "--manifest-path"])
+        .arg(project.join("Cargo.toml"))
         .args(["--target-dir", concat!(env!("CARGO_TARGET_TMPDIR"), "/client-smoke")])
-        .arg("--")
-        .arg(cluster.endpoint(0))
         .env("PROTOC", protoc);
+    Ok(command)
+}
+
+#[test]
+fn rust_etcd_client() -> Result<()> {
+    let cluster = start()?;
+    let mut command = cargo("run", &folder().join("rust"))?;
+    command.arg("--").arg(cluster.endpoint(0));
     run(&mut command, &cluster)
+}
+
+/// Our recipes on keys, with Go's contenders in the same queues (`concurrency/tests/recipes.rs`).
+#[test]
+fn rust_concurrency() -> Result<()> {
+    let etcdctl = from_environment("ETCDCTL35_BIN", "a real etcdctl")?;
+    let cluster = start()?;
+    let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("../concurrency");
+    let mut command = cargo("test", &project)?;
+    command.env("ENDPOINT", cluster.endpoint(0)).env("GO_ETCDCTL", etcdctl);
+    let output = command.output().context("cannot start cargo")?;
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    ensure!(
+        output.status.success() && stdout.contains("test result: ok. 10 passed"),
+        "{}\n{stdout}\n{}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr),
+        cluster.log_tails()
+    );
+    Ok(())
 }

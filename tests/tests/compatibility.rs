@@ -14,8 +14,8 @@ use anyhow::{Context, Result, bail, ensure};
 use regex::Regex;
 
 /// Where tests are: Rust's, and the browser's and the clients' scripts.
-const FOLDERS: [&str; 9] =
-    ["core", "ctl", "server", "worker", "web", "gateway", "bolt", "tests", "bench"];
+const FOLDERS: [&str; 10] =
+    ["core", "ctl", "server", "worker", "web", "gateway", "bolt", "concurrency", "tests", "bench"];
 
 struct Requirement {
     label: String,
