@@ -14,7 +14,7 @@ pub(crate) const CANVAS: &str = "message-canvas";
 pub(crate) const CLOCK: &str = "clock";
 /// Where time races nothing can be followed: the picture is drawn at most once in so many
 /// milliseconds, and the cluster has the processor.
-const RACING_MS: f64 = 45.0;
+const RACING_MS: f64 = 95.0;
 /// The length of a whole arc, in its own units.
 pub(crate) const ARC_LENGTH: f64 = 1000.0;
 

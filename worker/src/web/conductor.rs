@@ -20,7 +20,7 @@ use crate::protocol::{Report, Request, Settings, StorageKind};
 
 /// Milliseconds between two frames, and where time races: no eye follows it then.
 const FRAME_MS: f64 = 1000.0 / 60.0;
-const RACING_FRAME_MS: f64 = 50.0;
+const RACING_FRAME_MS: f64 = 100.0;
 /// No request has to wait longer than this while the conductor is busy.
 const BREATH_MS: f64 = 8.0;
 /// Racing time waits so long for what a script does about a command that has ended: else it would
