@@ -8,6 +8,9 @@ pub const MAX_REQUEST_BYTES: usize = 1_572_864;
 pub const GRPC_OVERHEAD_BYTES: usize = 512 * 1024;
 /// Operations, or compares, of one transaction (`--max-txn-ops`).
 pub const MAX_TXN_OPS: usize = 128;
+/// Transactions inside each other, the outermost one included. Each adds two levels to the message,
+/// and protobuf decoders here and elsewhere stop at 100.
+pub const MAX_TXN_DEPTH: usize = 32;
 /// Longest lease, in seconds.
 pub const MAX_LEASE_TTL: i64 = 9_000_000_000;
 /// Entries committed but not applied above which proposals are refused.

@@ -9,6 +9,7 @@ use super::etcdserverpb::range_request::{SortOrder, SortTarget};
 use super::etcdserverpb::request_op::Request;
 use super::etcdserverpb::{DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest};
 use crate::error::{Code, Error};
+use crate::limits::MAX_TXN_DEPTH;
 use crate::mvcc::{KeyRange, KeySet};
 
 /// Checks a range: it needs a key, and a sort that exists (KV-01, KV-05).
@@ -71,14 +72,20 @@ pub fn check_delete_range(request: &DeleteRangeRequest) -> Result<(), Error> {
 /// Checks a transaction: its size, everything in it, and that no key is changed twice (TXN-04,
 /// TXN-05, TXN-09). `max_txn_ops` is what the operator allows (`--max-txn-ops`).
 pub fn check_txn(request: &TxnRequest, max_txn_ops: usize) -> Result<(), Error> {
-    check_txn_ops(request, max_txn_ops)?;
+    check_txn_ops(request, max_txn_ops, MAX_TXN_DEPTH)?;
     changes_of(&request.success)?;
     changes_of(&request.failure)?;
     Ok(())
 }
 
-/// Nested transactions share what their parent leaves of the limit.
-fn check_txn_ops(request: &TxnRequest, limit: usize) -> Result<(), Error> {
+/// Nested transactions share what their parent leaves of the limit. `depth` is how many may be
+/// inside each other, this one included: what is deeper than a decoder goes could be proposed, and
+/// then applied by nobody.
+fn check_txn_ops(request: &TxnRequest, limit: usize, depth: usize) -> Result<(), Error> {
+    let Some(depth_left) = depth.checked_sub(1) else {
+        let text = "etcdserver: transactions are nested too deeply";
+        return Err(Error::Other(Code::InvalidArgument, text.to_owned()));
+    };
     let lists = [request.compare.len(), request.success.len(), request.failure.len()];
     let longest = lists.into_iter().max().unwrap_or(0);
     let Some(left) = limit.checked_sub(longest) else {
@@ -92,7 +99,7 @@ fn check_txn_ops(request: &TxnRequest, limit: usize) -> Result<(), Error> {
             Some(Request::RequestRange(range)) => check_range(range)?,
             Some(Request::RequestPut(put)) => check_put(put)?,
             Some(Request::RequestDeleteRange(delete)) => check_delete_range(delete)?,
-            Some(Request::RequestTxn(txn)) => check_txn_ops(txn, left)?,
+            Some(Request::RequestTxn(txn)) => check_txn_ops(txn, left, depth_left)?,
             None => return Err(Error::KeyNotFound),
         }
     }
@@ -146,6 +153,9 @@ fn changes_of(ops: &[RequestOp]) -> Result<Changes<'_>, Error> {
 
 #[cfg(test)]
 mod tests {
+    use prost::Message;
+
+    use super::super::coraclepb::{Asker, Command, command};
     use super::super::etcdserverpb::Compare;
     use super::*;
 
@@ -216,6 +226,29 @@ mod tests {
         let compares = vec![Compare { key: "a".into(), ..Default::default() }; 11];
         let request = TxnRequest { compare: compares, ..Default::default() };
         assert_eq!(check_txn(&request, 10), Err(Error::TooManyOps));
+    }
+
+    #[test]
+    fn txn_04_what_may_be_nested_can_be_decoded_from_the_log_and_by_clients() {
+        let nested = |depth| {
+            let innermost = TxnRequest { success: vec![put("a")], ..Default::default() };
+            (1..depth).fold(innermost, |inner, _| TxnRequest {
+                success: vec![op(Request::RequestTxn(inner))],
+                ..Default::default()
+            })
+        };
+        let deepest = nested(MAX_TXN_DEPTH);
+        assert_eq!(check_txn(&deepest, 128), Ok(()));
+        let command = Command {
+            id: 1,
+            request: Some(command::Request::Txn(deepest)),
+            asker: Some(Asker::default()),
+        };
+        assert_eq!(Command::decode(&command.encode_to_vec()[..]), Ok(command));
+        for depth in [MAX_TXN_DEPTH + 1, 50, 100] {
+            let refused = check_txn(&nested(depth), 128).expect_err("too deep");
+            assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+        }
     }
 
     #[test]

@@ -17,6 +17,8 @@ mod key_tests;
 mod lease;
 mod permit;
 mod put;
+#[cfg(test)]
+mod tests;
 mod txn;
 
 pub use compact::compact;
@@ -40,7 +42,7 @@ use crate::api::etcdserverpb::request_op::Request as OpRequest;
 use crate::auth::{AuthStore, Identity};
 use crate::backend::Backend;
 use crate::cluster::{Alarms, ClusterVersion, Members, NoVersion};
-use crate::error::{Error, Fatal};
+use crate::error::{Code, Error, Fatal};
 use crate::lease::Lessor;
 use crate::mvcc::{Committed, Store};
 use crate::watch::{Hub, RevisionEvents, WatchOptions};
@@ -132,8 +134,11 @@ impl Applier {
     /// Applies the encoded command of entry `index`; answers its identifier, its operation's name
     /// and its outcome.
     pub fn apply(&self, index: u64, encoded: Bytes) -> Result<(u64, &'static str, Outcome), Fatal> {
-        let command = Command::decode(encoded)
-            .map_err(|error| Fatal::Invariant(format!("a committed command: {error}")))?;
+        // The same bytes are refused on every member, and again at every restart.
+        let command = match decode(encoded) {
+            Ok(command) => command,
+            Err(refused) => return Ok((0, UNDECODABLE, Err(refused))),
+        };
         let id = command.id;
         let Some(request) = command.request else {
             return Err(unknown_kind());
@@ -230,6 +235,17 @@ impl Applier {
         }
         Ok(())
     }
+}
+
+/// What metrics call a command that is none.
+const UNDECODABLE: &str = "Undecodable";
+
+/// The command in `encoded`. What fails here must not be proposed: it is nobody's to carry out.
+pub fn decode(encoded: Bytes) -> Result<Command, Error> {
+    Command::decode(encoded).map_err(|_| {
+        let text = "etcdserver: the command cannot be decoded";
+        Error::Other(Code::InvalidArgument, text.to_owned())
+    })
 }
 
 /// The operation of a command, as metrics name it.

@@ -12,7 +12,7 @@ use crate::api::coraclepb::command::Request as CommandRequest;
 use crate::api::coraclepb::peer_request::Request as PeerMessage;
 use crate::api::coraclepb::peer_response::Response as PeerAnswer;
 use crate::api::coraclepb::{Command, Propose, ProposeResponse, ProposeResult, Status};
-use crate::apply::{Outcome, Reply};
+use crate::apply::{self, Outcome, Reply};
 use crate::auth::Identity;
 use crate::error::Error;
 use crate::limits;
@@ -138,15 +138,14 @@ impl<P: Platform> Node<P> {
         ProposeResponse { results: futures_util::future::join_all(proposals).await }
     }
 
-    /// What only the leader can check: whether a learner has caught up enough to be promoted.
+    /// What only the leader can check: that the command can be applied at all, and whether a
+    /// learner has caught up enough to be promoted.
     fn check_on_leader(&self, command: &Bytes) -> Result<(), Error> {
         if !self.leadership.role().is_leader {
             return Err(Error::NotLeader);
         }
-        match Command::decode(command.clone()).map(|command| command.request) {
-            Ok(Some(CommandRequest::MemberPromote(request))) => {
-                self.check_learner_ready(request.id)
-            }
+        match apply::decode(command.clone())?.request {
+            Some(CommandRequest::MemberPromote(request)) => self.check_learner_ready(request.id),
             _ => Ok(()),
         }
     }
