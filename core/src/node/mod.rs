@@ -27,6 +27,8 @@ mod range_stream;
 mod read_index;
 mod stop;
 mod tasks;
+#[cfg(test)]
+mod tests;
 mod version;
 mod watch;
 

@@ -94,10 +94,10 @@ impl<P: Platform> Node<P> {
         let attempt = match self.call_peer(leader, message, self.request_timeout()).await {
             Ok(PeerAnswer::Propose(answer)) => match answer.results.into_iter().next() {
                 Some(ProposeResult { error: None, .. }) => None,
-                Some(ProposeResult { error: Some(status), .. }) => Some(refusal(status)),
+                Some(ProposeResult { error: Some(status), .. }) => refusal(status),
                 None => Some(Attempt::Refused),
             },
-            Ok(PeerAnswer::Error(status)) => Some(refusal(status)),
+            Ok(PeerAnswer::Error(status)) => refusal(status),
             Err(TransportError::Unreachable(_)) | Err(TransportError::Refused(_)) => {
                 Some(Attempt::Refused)
             }
@@ -124,14 +124,12 @@ impl<P: Platform> Node<P> {
             match self.consensus.propose(command).await {
                 // An error of the apply is found by the forwarding member's own apply.
                 Ok((index, _)) => ProposeResult { index, error: None },
-                Err(ProposeError::NotAccepted) => {
+                // It is in no log: whoever leads next may have it.
+                Err(ProposeError::NotAccepted | ProposeError::Stopped) => {
                     ProposeResult { index: 0, error: Some(status(&Error::NotLeader)) }
                 }
                 Err(ProposeError::Unknown) => {
                     ProposeResult { index: 0, error: Some(status(&Error::TimeoutDueToLeaderFail)) }
-                }
-                Err(ProposeError::Stopped) => {
-                    ProposeResult { index: 0, error: Some(status(&Error::Stopped)) }
                 }
             }
         });
@@ -163,11 +161,13 @@ impl<P: Platform> Drop for ForgetOnDrop<'_, P> {
     }
 }
 
-/// What the leader's refusal means for the forwarding member.
-fn refusal(status: Status) -> Attempt {
+/// What the leader's refusal means for the forwarding member; nothing where the leader may have
+/// appended the command, so that only its apply can tell.
+fn refusal(status: Status) -> Option<Attempt> {
     match Error::from_wire(status.code, status.message) {
-        Error::NotLeader | Error::Stopped => Attempt::Refused,
-        error => Attempt::Done(Err(error)),
+        Error::NotLeader => Some(Attempt::Refused),
+        Error::TimeoutDueToLeaderFail | Error::Stopped => None,
+        error => Some(Attempt::Done(Err(error))),
     }
 }
 

@@ -50,9 +50,9 @@ pub struct ConsensusOptions {
 pub enum ProposeError {
     /// It was refused before it was appended: safe to try again.
     NotAccepted,
-    /// It was appended and may or may not become committed: must not be tried again.
+    /// It may have been appended, and may or may not become committed: must not be tried again.
     Unknown,
-    /// Raft has stopped on this member.
+    /// Raft has stopped on this member, and did not take the proposal.
     Stopped,
 }
 
@@ -119,8 +119,8 @@ impl<R: AsyncRuntime> Consensus<R> {
         match receiver.await {
             Ok(Ok(response)) => Ok((response.log_id.index, response.data)),
             Ok(Err(ClientWriteError::ForwardToLeader(_))) => Err(ProposeError::NotAccepted),
-            Ok(Err(_)) => Err(ProposeError::Unknown),
-            Err(_) => Err(ProposeError::Stopped),
+            // An entry that Raft had when it stopped is on other members, perhaps.
+            Ok(Err(_)) | Err(_) => Err(ProposeError::Unknown),
         }
     }
 

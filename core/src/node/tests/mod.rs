@@ -1,0 +1,4 @@
+//! Nodes in virtual time: what depends on the moment at which something happens.
+
+mod cluster;
+mod writes;
