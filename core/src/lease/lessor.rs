@@ -175,6 +175,11 @@ impl Lessor {
         self.lock().leases.iter().map(|(&id, lease)| lease.record(id)).collect()
     }
 
+    /// How many leases there are.
+    pub fn count(&self) -> usize {
+        self.lock().leases.len()
+    }
+
     /// The identifiers of all leases: on the leader the next to expire first, elsewhere by number.
     pub fn leases(&self) -> Vec<i64> {
         let state = self.lock();

@@ -176,6 +176,7 @@ fn lease_06_time_to_live_counts_whole_seconds_and_sorts_keys() {
 fn lease_07_the_leader_lists_the_next_to_expire_first() {
     let lessor = leader(at(0), &[(1, 30), (2, 10), (3, 20)]);
     assert_eq!(lessor.leases(), [2, 3, 1]);
+    assert_eq!(lessor.count(), 3);
     lessor.renew(2, at(9));
     lessor.renew(2, at(18));
     assert_eq!(lessor.leases(), [3, 2, 1]);

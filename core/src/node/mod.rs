@@ -249,7 +249,7 @@ impl<P: Platform> Node<P> {
             auth_revision: self.auth.revision(),
             compact_revision: self.store.compact_revision(),
             keys: self.store.key_count(),
-            leases: self.lessor.leases().len() as u64,
+            leases: self.lessor.count() as u64,
             watchers: watches.watchers as u64,
             watch_streams: watches.streams as u64,
             leader_changes_seen: self.leadership.changes_seen(),
@@ -315,6 +315,12 @@ impl<P: Platform> Node<P> {
             P::Runtime::sleep(self.config.election_timeout / LOOKS_PER_TIMEOUT).await;
             misses = if self.live_leader().is_some() { 0 } else { misses + 1 };
         }
+    }
+
+    /// Whether there is a leader that can be trusted to lead: what [`NodeInfo::leader`] says, at
+    /// little cost.
+    pub fn has_leader(&self) -> bool {
+        self.live_leader().is_some()
     }
 
     /// The leader, unless nothing was heard of it for so long that it cannot be trusted to lead:

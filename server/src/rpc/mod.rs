@@ -153,7 +153,7 @@ impl Router {
         }
         // A stream that has begun ends later, when the leader stays away. The last look is asked
         // first; a leader that was found since then is one too.
-        let has_leader = || outlook.has_leader || self.member.info().leader != 0;
+        let has_leader = || outlook.has_leader || self.member.has_leader();
         if requires_leader(&call) && !has_leader() {
             return Err((call, Error::NoLeader.into()));
         }
@@ -254,11 +254,10 @@ pub(crate) async fn keep_looking(
     let mut misses = 0;
     loop {
         looks.tick().await;
-        let info = member.info();
-        let has_leader = info.leader != 0;
+        let has_leader = member.has_leader();
         misses = if has_leader { 0 } else { misses + 1 };
-        let seen =
-            Outlook { has_leader, leader_lost: misses >= LOST_AFTER, is_learner: info.is_learner };
+        let (leader_lost, is_learner) = (misses >= LOST_AFTER, member.is_learner());
+        let seen = Outlook { has_leader, leader_lost, is_learner };
         outlook.send_if_modified(|former| std::mem::replace(former, seen) != seen);
     }
 }
