@@ -1,5 +1,6 @@
 //! The way of a write: encode once, propose on the leader or forward to it, await the outcome.
 
+use std::future::Future;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -36,6 +37,29 @@ impl<P: Platform> Node<P> {
     /// take place), `Stopped`, or the error of the apply.
     pub(super) async fn propose(&self, who: &Identity, request: CommandRequest) -> Outcome {
         let id = self.next_command_id();
+        let encoded = self.encode(id, who, request)?;
+        self.await_outcome(self.propose_until_accepted(id, encoded)).await
+    }
+
+    /// Replicates and applies `request` for the cluster itself, if this member leads in `term`
+    /// when the request comes to Raft. Once, and not by way of another leader: it follows from what
+    /// only the leader of that term knows.
+    pub(super) async fn propose_as_leader(&self, term: u64, request: CommandRequest) -> Outcome {
+        let encoded = self.encode(self.next_command_id(), &Identity::Internal, request)?;
+        let proposed = async {
+            match self.consensus.propose_in_term(term, encoded).await {
+                Ok((_, outcome)) => outcome,
+                Err(ProposeError::NotAccepted) => Err(Error::NotLeader),
+                Err(ProposeError::Unknown) => Err(Error::TimeoutDueToLeaderFail),
+                Err(ProposeError::Stopped) => Err(Error::Stopped),
+            }
+        };
+        self.await_outcome(proposed).await
+    }
+
+    /// The command as it goes to the log; refuses what is too large, and everything while this
+    /// member applies too slowly.
+    fn encode(&self, id: u64, who: &Identity, request: CommandRequest) -> Result<Bytes, Error> {
         let command = Command { id, request: Some(request), asker: who.to_asker() };
         if command.encoded_len() > self.config.max_request_bytes {
             return Err(Error::RequestTooLarge);
@@ -44,10 +68,13 @@ impl<P: Platform> Node<P> {
         if gap > limits::MAX_COMMIT_APPLY_GAP {
             return Err(Error::RequestTooManyRequests);
         }
-        let encoded: Bytes = command.encode_to_vec().into();
+        Ok(command.encode_to_vec().into())
+    }
+
+    /// Waits for a proposal's outcome for as long as a request may take.
+    async fn await_outcome(&self, proposed: impl Future<Output = Outcome> + Send) -> Outcome {
         self.counters.proposals_pending.fetch_add(1, Ordering::Relaxed);
-        let attempts = self.propose_until_accepted(id, encoded);
-        let outcome = P::Runtime::timeout(self.request_timeout(), attempts).await;
+        let outcome = P::Runtime::timeout(self.request_timeout(), proposed).await;
         self.counters.proposals_pending.fetch_sub(1, Ordering::Relaxed);
         outcome.unwrap_or_else(|_| {
             self.counters.proposals_failed.fetch_add(1, Ordering::Relaxed);

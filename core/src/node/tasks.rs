@@ -151,7 +151,8 @@ impl<P: Platform> Node<P> {
     async fn expire_leases(self: &Arc<Self>) {
         loop {
             P::Runtime::sleep(LEASE_TICK).await;
-            if !self.lessor.is_primary() {
+            let Role { term, is_leader, .. } = self.leadership.role();
+            if !is_leader || !self.lessor.is_primary() {
                 continue;
             }
             let now = self.platform.monotonic();
@@ -163,30 +164,30 @@ impl<P: Platform> Node<P> {
                 self.trace.emit(|| Event::LeaseExpired { id: *id });
             }
             if !expired.is_empty() && self.linearize().await.is_ok() {
-                self.revoke_all(expired).await;
+                self.revoke_all(term, expired).await;
             }
             let now = self.platform.monotonic();
             let due = self.lessor.due_checkpoints(now, limits::MAX_LEASE_CHECKPOINT_BATCH);
             if !due.is_empty() {
                 let request = LeaseCheckpointRequest { checkpoints: due };
                 // A checkpoint that is missed costs a longer lease, nothing else.
-                let _ = self
-                    .propose(&Identity::Internal, CommandRequest::LeaseCheckpoint(request))
-                    .await;
+                let checkpoint = CommandRequest::LeaseCheckpoint(request);
+                let _ = self.propose_as_leader(term, checkpoint).await;
             }
         }
     }
 
-    /// Proposes the revocations, a bounded number at once. What fails is expired still and comes
-    /// back in the next round.
-    async fn revoke_all(self: &Arc<Self>, ids: Vec<i64>) {
+    /// Proposes the revocations, a bounded number at once, as the leader of the term by whose clock
+    /// the leases expired: the next leader has a clock of its own. What fails is expired still and
+    /// comes back in the next round.
+    async fn revoke_all(self: &Arc<Self>, term: u64, ids: Vec<i64>) {
         let mut waiting = ids.into_iter();
         let mut under_way = FuturesUnordered::new();
         loop {
             while under_way.len() < limits::MAX_PENDING_REVOKES {
                 let Some(id) = waiting.next() else { break };
                 let request = CommandRequest::LeaseRevoke(LeaseRevokeRequest { id });
-                under_way.push(self.propose(&Identity::Internal, request));
+                under_way.push(self.propose_as_leader(term, request));
             }
             if under_way.next().await.is_none() {
                 return;

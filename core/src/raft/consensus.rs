@@ -14,7 +14,8 @@ use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
 use openraft::impls::{EmptyNode, OneshotResponder};
 use openraft::metrics::{RaftMetrics, RaftServerMetrics};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, ClientWriteResult, TransferLeaderRequest,
+    VoteRequest, VoteResponse,
 };
 use openraft::storage::{Snapshot, SnapshotMeta};
 use openraft::type_config::alias::WatchReceiverOf;
@@ -116,12 +117,19 @@ impl<R: AsyncRuntime> Consensus<R> {
             .client_write_ff(ProposedCommand(command), Some(responder))
             .await
             .map_err(|_| ProposeError::Stopped)?;
-        match receiver.await {
-            Ok(Ok(response)) => Ok((response.log_id.index, response.data)),
-            Ok(Err(ClientWriteError::ForwardToLeader(_))) => Err(ProposeError::NotAccepted),
-            // An entry that Raft had when it stopped is on other members, perhaps.
-            Ok(Err(_)) | Err(_) => Err(ProposeError::Unknown),
-        }
+        outcome(receiver.await)
+    }
+
+    /// The same, unless this member does not lead in `term` (any more).
+    pub async fn propose_in_term(
+        &self,
+        term: u64,
+        command: Bytes,
+    ) -> Result<(u64, Outcome), ProposeError> {
+        let (responder, receiver) = OneshotResponder::new_pair();
+        let write = self.raft.write(ProposedCommand(command)).responder(responder);
+        write.with_leader(term).await.map_err(|_| ProposeError::Stopped)?;
+        outcome(receiver.await)
     }
 
     /// Confirms with a quorum that this member leads; returns the index that must be applied
@@ -328,6 +336,18 @@ impl<R: AsyncRuntime> RoleWatch<R> {
     /// Returns when something changed; `false` if Raft is gone and nothing ever will.
     pub async fn changed(&mut self) -> bool {
         self.metrics.changed().await.is_ok()
+    }
+}
+
+/// What became of a proposal that Raft took; `E` says that it dropped the sender of the answer.
+fn outcome<R: AsyncRuntime, E>(
+    answer: Result<ClientWriteResult<TypeConfig<R>>, E>,
+) -> Result<(u64, Outcome), ProposeError> {
+    match answer {
+        Ok(Ok(response)) => Ok((response.log_id.index, response.data)),
+        Ok(Err(ClientWriteError::ForwardToLeader(_))) => Err(ProposeError::NotAccepted),
+        // An entry that Raft had when it stopped may be on other members.
+        Ok(Err(_)) | Err(_) => Err(ProposeError::Unknown),
     }
 }
 

@@ -1,4 +1,5 @@
 //! Nodes in virtual time: what depends on the moment at which something happens.
 
 mod cluster;
+mod leases;
 mod writes;
