@@ -28,6 +28,9 @@ struct State {
     leases: BTreeMap<i64, Lease>,
     /// Present on the leader only ("primary" in etcd).
     clock: Option<Clock>,
+    /// How often a clock was started. Who waits for the end of a lease by an earlier clock has
+    /// nothing to wait for.
+    clocks: u64,
     /// Granted on the leader since the last call that told the time; they have no deadline yet.
     unclocked: BTreeSet<i64>,
     /// Who waits until an expired lease is gone.
@@ -193,14 +196,19 @@ impl Lessor {
 
 /// The leader's half: the clock.
 impl Lessor {
-    /// Starts the clock on a new leader: every lease ends after what is left of it, plus `extend`
-    /// (one election timeout) for the time without a leader.
+    /// Starts the clock on the leader of a new term, in place of one of an earlier term: every
+    /// lease ends after what is left of it, plus `extend` (one election timeout) for the time
+    /// without a leader.
     pub fn promote(&self, now: Duration, extend: Duration) {
         let mut state = self.lock();
         let left =
             state.leases.iter().map(|(&id, lease)| (id, lease.left().saturating_add(extend)));
         state.clock = Some(Clock::promoted(now, left));
+        state.clocks += 1;
         state.unclocked.clear();
+        let waiting = std::mem::take(&mut state.waiting);
+        drop(state);
+        waiting.into_values().flatten().for_each(Waker::wake);
     }
 
     /// Stops the clock: another member leads, or nobody. Wakes everyone in [`Lessor::settled`].
@@ -238,10 +246,11 @@ impl Lessor {
         Renewal::Renewed { ttl: lease.ttl, clear_checkpoint: lease.remaining_ttl > 0 }
     }
 
-    /// Resolves once lease `id` does not exist, or this member is not primary: when an expired
-    /// lease's fate is decided, or another member's business.
+    /// Resolves once lease `id` does not exist, or the clock by which it expired is gone: when its
+    /// fate is decided, or another clock's business.
     pub async fn settled(&self, id: i64) {
-        poll_fn(|context| self.poll_settled(id, context)).await;
+        let clock = self.lock().clocks;
+        poll_fn(|context| self.poll_settled(id, clock, context)).await;
     }
 
     /// Time and keys of lease `id`; `None` if there is no such lease.
@@ -283,9 +292,9 @@ impl Lessor {
             .collect()
     }
 
-    fn poll_settled(&self, id: i64, context: &mut Context<'_>) -> Poll<()> {
+    fn poll_settled(&self, id: i64, clock: u64, context: &mut Context<'_>) -> Poll<()> {
         let mut state = self.lock();
-        if state.clock.is_none() || !state.leases.contains_key(&id) {
+        if state.clock.is_none() || state.clocks != clock || !state.leases.contains_key(&id) {
             return Poll::Ready(());
         }
         let wakers = state.waiting.entry(id).or_default();

@@ -160,6 +160,24 @@ fn lease_05_who_renews_an_expired_lease_waits_until_it_is_revoked() {
 }
 
 #[test]
+fn lease_08_the_clock_of_a_new_term_takes_the_place_of_the_old_one() {
+    let lessor = leader(at(0), &[(1, 10)]);
+    let mut settled = pin!(lessor.settled(1));
+    let count = Arc::new(CountingWaker::default());
+    let waker = Waker::from(count.clone());
+    let mut context = Context::from_waker(&waker);
+    assert_eq!(lessor.renew(1, at(10)), Renewal::Expired);
+    assert!(settled.as_mut().poll(&mut context).is_pending());
+    lessor.promote(at(11), NO_EXTENSION);
+    assert_eq!(remaining(&lessor, 1, at(11)), 10);
+    // Who waited for the revocation by the old clock asks again.
+    assert_eq!(count.0.load(Ordering::Relaxed), 1);
+    assert!(settled.as_mut().poll(&mut context).is_ready());
+    let renewed = lessor.renew(1, at(12));
+    assert_eq!(renewed, Renewal::Renewed { ttl: 10, clear_checkpoint: false });
+}
+
+#[test]
 fn lease_06_time_to_live_counts_whole_seconds_and_sorts_keys() {
     let lessor = leader(at(0), &[(1, 10)]);
     lessor.attach(1, Bytes::from("b"));

@@ -77,7 +77,7 @@ impl<P: Platform> Node<P> {
         }
     }
 
-    fn take_role(self: &Arc<Self>, role: Role) {
+    pub(super) fn take_role(self: &Arc<Self>, role: Role) {
         let former = self.leadership.update(role);
         if former == role {
             return;
@@ -85,7 +85,9 @@ impl<P: Platform> Node<P> {
         self.trace.emit(|| Event::Role { role: role.state, term: role.term, leader: role.leader });
         self.tell_role(former, role);
         match (former.is_leader, role.is_leader) {
-            (false, true) => {
+            // The terms of others in between may have been too short to be seen.
+            (true, true) if former.term == role.term => {}
+            (_, true) => {
                 // Every lease gets its time anew: the former leader's clock is not known. LEASE-08.
                 let extend = self.config.election_timeout;
                 self.lessor.promote(self.platform.monotonic(), extend);
@@ -95,7 +97,7 @@ impl<P: Platform> Node<P> {
                 });
             }
             (true, false) => self.lessor.demote(),
-            _ => {}
+            (false, false) => {}
         }
     }
 

@@ -69,6 +69,27 @@ fn lease_10_a_leader_without_a_quorum_renews_nothing() {
 }
 
 #[test]
+fn lease_08_a_leader_whose_term_changed_starts_the_clock_anew() {
+    let cluster = Cluster::new(1);
+    let node = cluster.nodes[&1].clone();
+    grant(&cluster, 1);
+    cluster.run(Duration::from_secs(15));
+    assert!(left(&cluster, &node) <= 5);
+    // Another member led for a moment, and nobody looked meanwhile.
+    let mut role = node.leadership.role();
+    role.term += 2;
+    let again = node.clone();
+    cluster.run_on(1, async move { again.take_role(role) });
+    assert_eq!(left(&cluster, &node), TTL);
+    // What changes within a term leaves it alone.
+    cluster.run(Duration::from_secs(5));
+    role.leader = None;
+    let again = node.clone();
+    cluster.run_on(1, async move { again.take_role(role) });
+    assert!(left(&cluster, &node) <= TTL - 4);
+}
+
+#[test]
 fn lease_10_a_follower_does_not_forward_what_only_a_leader_may_propose() {
     let cluster = Cluster::new(3);
     let leader = cluster.leader();
