@@ -30,11 +30,13 @@ pub(super) fn highest(disk: &dyn Disk) -> Result<u64, Fatal> {
     Ok(list(disk)?.iter().filter_map(|name| number(name)).max().unwrap_or(0))
 }
 
-/// The highest number of a complete database file.
+/// The highest number of a complete database file. A mark without its file counts only if there is
+/// no complete file: the state is lost then, which whoever opens it must be told.
 pub(super) fn newest_complete(disk: &dyn Disk) -> Result<Option<u64>, Fatal> {
     let names = list(disk)?;
     let marked = names.iter().filter_map(|name| number(name.strip_suffix(COMPLETE)?));
-    Ok(marked.max())
+    let whole = marked.clone().filter(|number| names.contains(&name(*number)));
+    Ok(whole.max().or_else(|| marked.max()))
 }
 
 /// Makes file `number`, already durable, count.
@@ -55,10 +57,19 @@ pub(super) fn remove_incomplete(disk: &dyn Disk) -> Result<(), Fatal> {
     Ok(())
 }
 
-/// Removes all database files but `number`.
+/// Removes all database files but `kept`. For a start, when nobody writes another.
 pub(super) fn remove_all_but(disk: &dyn Disk, kept: u64) -> Result<(), Fatal> {
+    remove_all(disk, |number| number != kept)
+}
+
+/// Removes the database files that `kept` takes the place of. A higher one is being written.
+pub(super) fn remove_below(disk: &dyn Disk, kept: u64) -> Result<(), Fatal> {
+    remove_all(disk, |number| number < kept)
+}
+
+fn remove_all(disk: &dyn Disk, is_stale: impl Fn(u64) -> bool) -> Result<(), Fatal> {
     let names = list(disk)?;
-    let stale = |name: &str| number(name).is_some_and(|number| number != kept);
+    let stale = |name: &str| number(name).is_some_and(&is_stale);
     for mark in names.iter().filter(|name| name.strip_suffix(COMPLETE).is_some_and(stale)) {
         remove(disk, mark)?;
     }

@@ -138,6 +138,8 @@ pub struct Backend {
     batch: Mutex<()>,
     /// Held by whoever writes files: flush, defragmentation, replacement.
     writing: Mutex<()>,
+    /// Held while a new file gets its number: the ways to a new file do not wait for each other.
+    numbering: Mutex<()>,
     /// Set once durable state may differ from what memory believes.
     failed: AtomicBool,
 }
@@ -186,6 +188,7 @@ impl Backend {
             state: RwLock::new(state),
             batch: Mutex::new(()),
             writing: Mutex::new(()),
+            numbering: Mutex::new(()),
             failed: AtomicBool::new(false),
         })
     }
@@ -357,10 +360,13 @@ impl Backend {
         let writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         self.flush_while(&writing)?;
         let old = self.state().database.clone();
-        if files::highest(&*self.disk)? > old.number() {
-            return Ok(());
-        }
-        let mut restorer = Restorer::create(self.disk.clone())?;
+        let mut restorer = {
+            let _numbering = self.numbering.lock().unwrap_or_else(PoisonError::into_inner);
+            if files::highest(&*self.disk)? > old.number() {
+                return Ok(());
+            }
+            Restorer::create(self.disk.clone())?
+        };
         for bucket in Bucket::ALL {
             let mut from = Vec::new();
             loop {
@@ -385,7 +391,7 @@ impl Backend {
         self.adopt_newest(|state| state.pending = Layer::default())
     }
 
-    /// Opens the newest complete file in place of the current one and removes the others;
+    /// Opens the newest complete file in place of the current one and removes the older ones;
     /// `forget` drops what the new file makes void, in the same moment.
     fn adopt_newest(&self, forget: impl FnOnce(&mut State)) -> Result<(), Fatal> {
         let newest = files::newest_complete(&*self.disk)?;
@@ -401,7 +407,7 @@ impl Backend {
         };
         // Outside the lock: closing a file syncs it.
         drop(old);
-        files::remove_all_but(&*self.disk, number)
+        files::remove_below(&*self.disk, number)
     }
 
     /// Flushes, then hands out a consistent view of everything durable.
@@ -411,8 +417,9 @@ impl Backend {
     }
 
     /// Begins a new database file from the chunks of a [`BackendView`] (a raft snapshot).
-    pub fn restorer(disk: Arc<dyn Disk>) -> Result<Restorer, Fatal> {
-        Restorer::create(disk)
+    pub fn restorer(&self) -> Result<Restorer, Fatal> {
+        let _numbering = self.numbering.lock().unwrap_or_else(PoisonError::into_inner);
+        Restorer::create(self.disk.clone())
     }
 
     fn state(&self) -> RwLockReadGuard<'_, State> {

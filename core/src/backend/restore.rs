@@ -34,7 +34,9 @@ pub struct Restorer {
 }
 
 impl Restorer {
-    pub(super) fn create(disk: Arc<dyn Disk>) -> Result<Restorer, Fatal> {
+    /// A new file on a disk that nobody else makes files on: see
+    /// [`Backend::restorer`](super::Backend::restorer).
+    pub(crate) fn create(disk: Arc<dyn Disk>) -> Result<Restorer, Fatal> {
         let number = files::highest(&*disk)? + 1;
         let database = Some(Database::create(&*disk, number, CACHE_BYTES)?);
         let layer = Layer::default();

@@ -149,7 +149,7 @@ fn chunks_restore_the_same_state_cut_anywhere() {
         let disk = MemoryDisk::default();
         let backend = open(&disk);
         put(&backend, "old", "gone");
-        let mut restorer = Backend::restorer(Arc::new(disk.clone())).unwrap();
+        let mut restorer = backend.restorer().unwrap();
         for piece in stream.chunks(cut) {
             restorer.write_chunk(piece).unwrap();
         }
@@ -175,16 +175,68 @@ fn a_damaged_or_short_stream_is_refused_and_leaves_nothing() {
     for at in [0, 5, 100, stream.len() / 2, stream.len() - 1] {
         let mut damaged = stream.clone();
         damaged[at] ^= 0x10;
-        let mut restorer = Backend::restorer(Arc::new(disk.clone())).unwrap();
+        let mut restorer = backend.restorer().unwrap();
         let written = restorer.write_chunk(&damaged);
         assert!(written.is_err() || restorer.finish().is_err(), "byte {at}");
     }
-    let mut restorer = Backend::restorer(Arc::new(disk.clone())).unwrap();
+    let mut restorer = backend.restorer().unwrap();
     restorer.write_chunk(&stream[..stream.len() - 16]).unwrap();
     assert!(restorer.finish().is_err());
     assert!(backend.replace_with_restored().is_err());
     assert_eq!(get(&backend, "a").as_deref(), Some("1"));
     assert_eq!(disk.list().unwrap().len(), 2);
+}
+
+#[test]
+fn a_snapshot_that_is_still_being_received_outlives_the_adoption_of_another() {
+    let (earlier, later) = (filled(&MemoryDisk::default()), filled(&MemoryDisk::default()));
+    put(&later, "later", "1");
+    let stream = |source: &Backend| -> Vec<Bytes> {
+        source.view().unwrap().chunks().map(Result::unwrap).collect()
+    };
+    let disk = MemoryDisk::default();
+    let backend = open(&disk);
+    // The leader gave the first transfer up, all of which is here, and began a second one.
+    let mut first = backend.restorer().unwrap();
+    stream(&earlier).iter().for_each(|chunk| first.write_chunk(chunk).unwrap());
+    let mut second = backend.restorer().unwrap();
+    let chunks = stream(&later);
+    let (begin, rest) = chunks.split_at(1);
+    begin.iter().for_each(|chunk| second.write_chunk(chunk).unwrap());
+    first.finish().unwrap();
+    backend.replace_with_restored().unwrap();
+    assert!(everything(&backend) == everything(&earlier));
+    rest.iter().for_each(|chunk| second.write_chunk(chunk).unwrap());
+    second.finish().unwrap();
+    backend.replace_with_restored().unwrap();
+    assert!(everything(&backend) == everything(&later));
+    assert_eq!(disk.list().unwrap().len(), 2, "one database and its mark");
+    drop(backend);
+    assert!(everything(&open(&disk)) == everything(&later));
+}
+
+#[test]
+fn a_defragmentation_gives_way_to_a_snapshot_and_not_for_ever() {
+    let disk = MemoryDisk::default();
+    let backend = filled(&disk);
+    let receiving = backend.restorer().unwrap();
+    backend.defragment().unwrap();
+    assert!(disk.list().unwrap().contains(&"db-0000000000000001".to_owned()), "it waits");
+    drop(receiving);
+    backend.defragment().unwrap();
+    assert_eq!(disk.list().unwrap(), ["db-0000000000000002", "db-0000000000000002.complete"]);
+}
+
+#[test]
+fn a_mark_without_its_file_does_not_hide_the_file_that_is_there() {
+    let disk = MemoryDisk::default();
+    let backend = open(&disk);
+    put(&backend, "a", "1");
+    backend.flush().unwrap();
+    drop(backend);
+    disk.open("db-0000000000000003.complete", true).unwrap();
+    assert_eq!(get(&open(&disk), "a").as_deref(), Some("1"));
+    assert_eq!(disk.list().unwrap(), ["db-0000000000000001", "db-0000000000000001.complete"]);
 }
 
 #[test]
@@ -286,7 +338,7 @@ fn run_until_failure(disk: &FaultyDisk, random: &mut SplitMix64) -> [Vec<(Bytes,
             0 => backend.defragment(),
             1 => {
                 let view = backend.view();
-                view.and_then(|view| restore_into(disk, &backend, &view))
+                view.and_then(|view| restore_into(&backend, &view))
             }
             _ => backend.flush(),
         };
@@ -298,8 +350,8 @@ fn run_until_failure(disk: &FaultyDisk, random: &mut SplitMix64) -> [Vec<(Bytes,
     unreachable!("the fault strikes");
 }
 
-fn restore_into(disk: &FaultyDisk, backend: &Backend, view: &BackendView) -> Result<(), Fatal> {
-    let mut restorer = Backend::restorer(Arc::new(disk.clone()))?;
+fn restore_into(backend: &Backend, view: &BackendView) -> Result<(), Fatal> {
+    let mut restorer = backend.restorer()?;
     for chunk in view.chunks() {
         restorer.write_chunk(&chunk?)?;
     }

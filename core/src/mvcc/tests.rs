@@ -533,7 +533,7 @@ fn a_store_reloads_what_a_snapshot_brought() {
     let disk = MemoryDisk::default();
     let (backend, other) = open(&disk);
     write(&other, &[("old", "1")]);
-    let mut restorer = Backend::restorer(Arc::new(disk)).unwrap();
+    let mut restorer = backend.restorer().unwrap();
     for chunk in source.view().unwrap().chunks() {
         restorer.write_chunk(&chunk.unwrap()).unwrap();
     }

@@ -11,7 +11,7 @@ use crate::api::coraclepb::append_entries_response::Kind;
 use crate::api::coraclepb::peer_request::Request;
 use crate::api::coraclepb::peer_response::Response;
 use crate::auth::{Caller, Identity};
-use crate::backend::{Backend, Restorer};
+use crate::backend::Restorer;
 use crate::error::{Code, Error, Fatal};
 use crate::platform::{PeerTarget, Platform, TransportError};
 use crate::raft::network::REMOVED_TEXT;
@@ -142,7 +142,7 @@ impl<P: Platform> Node<P> {
     fn current_transfer(&self, from: u64, chunk: &pb::SnapshotChunk) -> Result<Transfer, String> {
         let mut incoming = self.incoming.lock();
         if chunk.offset == 0 {
-            let restorer = Backend::restorer(self.platform.disk());
+            let restorer = self.backend.restorer();
             let restorer = restorer.map_err(|fatal: Fatal| fatal.to_string())?;
             let begun = self.meters.now();
             let id = chunk.transfer;

@@ -76,7 +76,7 @@ pub struct Import {
 impl Import {
     /// Begins a backend on an empty `disk`.
     pub fn create(disk: Arc<dyn Disk>) -> Result<Import, Fatal> {
-        let restorer = Backend::restorer(disk)?;
+        let restorer = Restorer::create(disk)?;
         Ok(Import { restorer, latest: 1, unknown: BTreeMap::new() })
     }
 
