@@ -7,17 +7,17 @@ use prost::Message;
 use super::{Applier, Outcome, Reply};
 use crate::api::coraclepb::LeaseRecord;
 use crate::api::etcdserverpb as pb;
-use crate::backend::{Backend, Bucket};
+use crate::backend::{Bucket, Contents};
 use crate::error::{Error, Fatal};
 use crate::mvcc::{Committed, KeyRange};
 
 /// The stored leases.
-pub(super) fn load_records(backend: &Backend) -> Result<Vec<LeaseRecord>, Fatal> {
+pub(super) fn load_records(contents: &dyn Contents) -> Result<Vec<LeaseRecord>, Fatal> {
     let decode = |(_, value): (Bytes, Bytes)| {
         LeaseRecord::decode(value)
             .map_err(|error| Fatal::Backend(format!("a stored lease: {error}")))
     };
-    backend.scan(Bucket::Lease, &[], usize::MAX)?.into_iter().map(decode).collect()
+    contents.scan(Bucket::Lease, &[], usize::MAX)?.into_iter().map(decode).collect()
 }
 
 impl Applier {

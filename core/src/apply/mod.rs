@@ -39,12 +39,12 @@ use crate::api::coraclepb::command::Request;
 use crate::api::etcdserverpb as pb;
 use crate::api::etcdserverpb::AlarmType;
 use crate::api::etcdserverpb::request_op::Request as OpRequest;
-use crate::auth::{AuthStore, Identity};
+use crate::auth::{AuthStore, Identity, LoadedAuth};
 use crate::backend::Backend;
 use crate::cluster::{Alarms, ClusterVersion, Members, NoVersion};
 use crate::error::{Code, Error, Fatal};
 use crate::lease::Lessor;
-use crate::mvcc::{Committed, Store};
+use crate::mvcc::{Committed, Loaded, Store};
 use crate::watch::{Hub, RevisionEvents, WatchOptions};
 
 /// What applying one entry answers. A failure is the same on every member, and so it is a reply.
@@ -109,7 +109,7 @@ impl Applier {
     ) -> Result<Applier, Fatal> {
         let (store, attachments) = Store::open(backend.clone())?;
         let store = Arc::new(store);
-        let records = lease::load_records(&backend)?;
+        let records = lease::load_records(&*backend)?;
         let lessor = Arc::new(Lessor::open(records, attachments));
         let alarms = Arc::new(Alarms::open(backend.clone())?);
         let auth = Arc::new(AuthStore::open(backend.clone())?);
@@ -118,14 +118,23 @@ impl Applier {
         Ok(Applier { backend, store, lessor, members, alarms, auth, version, hub })
     }
 
-    /// Switches to the state that a finished raft snapshot left in the backend.
+    /// Switches to the state that a finished raft snapshot left beside the backend's. Everything
+    /// about it is read first; then keys, revisions and rights change in one moment, so that no
+    /// reader finds a part of the one state beside a part of the other.
     pub fn replace_with_restored(&self) -> Result<(), Fatal> {
-        self.backend.replace_with_restored()?;
-        let attachments = self.store.reload()?;
-        self.lessor.restore(lease::load_records(&self.backend)?, attachments);
+        let restored = self.backend.restored()?;
+        let view = restored.view();
+        let (keys, rights) = (Loaded::of(&view)?, LoadedAuth::of(&view)?);
+        let (leases, attachments) = (lease::load_records(&view)?, keys.attachments());
+        drop(view);
+        let replaced = self.store.replace(keys, || {
+            self.auth.replace(rights);
+            restored.adopt()
+        });
+        replaced.remove()?;
+        self.lessor.restore(leases, attachments);
         self.members.reload()?;
         self.alarms.reload()?;
-        self.auth.reload()?;
         self.version.reload()?;
         self.hub.reset(self.store.current_revision());
         Ok(())

@@ -32,7 +32,7 @@ mod tokens;
 
 pub use identity::{Caller, Credentials, Identity};
 pub use rights::Rights;
-pub use store::{AuthStore, StoredAuth};
+pub use store::{AuthStore, LoadedAuth, StoredAuth};
 pub use tokens::{Lookup, SimpleTokens, TOKEN_LETTERS};
 
 /// The user that enables authentication, and that it cannot be enabled without.

@@ -9,7 +9,7 @@ use prost::Message;
 
 use super::{Identity, Rights, SimpleTokens};
 use crate::api::authpb::{Role, User};
-use crate::backend::{Backend, Bucket};
+use crate::backend::{Backend, Bucket, Contents};
 use crate::error::{Error, Fatal};
 use crate::mvcc::KeyRange;
 
@@ -48,30 +48,25 @@ pub struct StoredAuth {
     pub roles: Vec<Role>,
 }
 
-impl AuthStore {
-    pub fn open(backend: Arc<Backend>) -> Result<AuthStore, Fatal> {
-        let store = AuthStore {
-            backend,
-            enabled: AtomicBool::new(false),
-            revision: AtomicU64::new(FIRST_REVISION),
-            state: Mutex::default(),
-            tokens: SimpleTokens::default(),
-        };
-        store.reload()?;
-        Ok(store)
-    }
+/// What is kept in memory of a stored state.
+pub struct LoadedAuth {
+    state: State,
+    enabled: bool,
+    revision: u64,
+}
 
-    /// Reads everything again, after a raft snapshot replaced the backend.
-    pub fn reload(&self) -> Result<(), Fatal> {
+impl LoadedAuth {
+    /// Reads the users and roles in `contents`.
+    pub fn of(contents: &dyn Contents) -> Result<LoadedAuth, Fatal> {
         let mut state = State::default();
-        for (key, value) in self.backend.scan(Bucket::AuthUsers, &[], usize::MAX)? {
+        for (key, value) in contents.scan(Bucket::AuthUsers, &[], usize::MAX)? {
             state.users.insert(name(&key)?, decode("user", value)?);
         }
-        for (key, value) in self.backend.scan(Bucket::AuthRoles, &[], usize::MAX)? {
+        for (key, value) in contents.scan(Bucket::AuthRoles, &[], usize::MAX)? {
             state.roles.insert(name(&key)?, decode("role", value)?);
         }
-        let enabled = self.backend.get(Bucket::Auth, ENABLED_KEY)?.is_some_and(|on| on == ON);
-        let revision = match self.backend.get(Bucket::Auth, REVISION_KEY)? {
+        let enabled = contents.get(Bucket::Auth, ENABLED_KEY)?.is_some_and(|on| on == ON);
+        let revision = match contents.get(Bucket::Auth, REVISION_KEY)? {
             None => FIRST_REVISION,
             Some(stored) => {
                 let bytes = stored[..].try_into();
@@ -79,10 +74,27 @@ impl AuthStore {
                 u64::from_be_bytes(bytes)
             }
         };
-        *self.lock() = state;
-        self.revision.store(revision, Ordering::Release);
-        self.set_enabled(enabled);
-        Ok(())
+        Ok(LoadedAuth { state, enabled, revision })
+    }
+}
+
+impl AuthStore {
+    pub fn open(backend: Arc<Backend>) -> Result<AuthStore, Fatal> {
+        let LoadedAuth { state, enabled, revision } = LoadedAuth::of(&*backend)?;
+        Ok(AuthStore {
+            backend,
+            enabled: AtomicBool::new(enabled),
+            revision: AtomicU64::new(revision),
+            state: Mutex::new(state),
+            tokens: SimpleTokens::default(),
+        })
+    }
+
+    /// Makes `loaded` the state, which a raft snapshot brought.
+    pub fn replace(&self, loaded: LoadedAuth) {
+        *self.lock() = loaded.state;
+        self.revision.store(loaded.revision, Ordering::Release);
+        self.set_enabled(loaded.enabled);
     }
 
     /// Everything, for an export.
@@ -219,6 +231,8 @@ impl AuthStore {
             Identity::User { revision, .. } if *revision != self.revision() => {
                 Err(Error::AuthOldRevision)
             }
+            // Authentication may be on by now.
+            Identity::Nobody => self.check_user(who),
             _ => Ok(()),
         }
     }

@@ -34,6 +34,7 @@ mod database;
 mod files;
 mod layer;
 mod recent;
+mod replace;
 mod restore;
 mod snapshot;
 #[cfg(test)]
@@ -50,6 +51,7 @@ use crate::platform::Disk;
 use database::Database;
 use layer::{Layer, Overlay};
 use recent::Recent;
+pub use replace::{Replaced, Restored};
 pub use restore::Restorer;
 pub use snapshot::{BackendView, Chunks};
 
@@ -152,6 +154,28 @@ struct State {
     /// A cache: the database holds the same.
     recent: Recent,
     database: Arc<Database>,
+}
+
+/// A state that can be read: the one that goes on, or one that stands still.
+pub trait Contents {
+    /// The value at `key`.
+    fn get(&self, bucket: Bucket, key: &[u8]) -> Result<Option<Bytes>, Fatal>;
+
+    /// The first `limit` entries from `from` on (inclusive), in key order.
+    fn scan(&self, bucket: Bucket, from: &[u8], limit: usize) -> Result<Entries, Fatal>;
+}
+
+/// Keys and values.
+pub type Entries = Vec<(Bytes, Bytes)>;
+
+impl Contents for Backend {
+    fn get(&self, bucket: Bucket, key: &[u8]) -> Result<Option<Bytes>, Fatal> {
+        Backend::get(self, bucket, key)
+    }
+
+    fn scan(&self, bucket: Bucket, from: &[u8], limit: usize) -> Result<Entries, Fatal> {
+        Backend::scan(self, bucket, from, limit)
+    }
 }
 
 /// While this lives, no flush cuts off what was written. See [`Backend::batch`].
@@ -379,35 +403,8 @@ impl Backend {
             }
         }
         restorer.complete()?;
-        self.adopt_newest(|_| ())
-    }
-
-    /// Replaces the whole state by the newest complete file: what a [`Restorer`] finished.
-    ///
-    /// Everything pending is dropped; open views keep reading the old state.
-    pub fn replace_with_restored(&self) -> Result<(), Fatal> {
-        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let _batch = self.batch();
-        self.adopt_newest(|state| state.pending = Layer::default())
-    }
-
-    /// Opens the newest complete file in place of the current one and removes the older ones;
-    /// `forget` drops what the new file makes void, in the same moment.
-    fn adopt_newest(&self, forget: impl FnOnce(&mut State)) -> Result<(), Fatal> {
-        let newest = files::newest_complete(&*self.disk)?;
-        let Some(number) = newest.filter(|number| *number > self.state().database.number()) else {
-            return Err(Fatal::Invariant("there is no restored database to adopt".into()));
-        };
-        let database = Database::open(&*self.disk, number, self.options.cache_bytes)?;
-        let old = {
-            let mut state = self.state_mut();
-            state.recent.clear();
-            forget(&mut state);
-            std::mem::replace(&mut state.database, Arc::new(database))
-        };
-        // Outside the lock: closing a file syncs it.
-        drop(old);
-        files::remove_below(&*self.disk, number)
+        // It holds the same, but for what is pending.
+        self.restored_while(writing)?.adopt_beside_pending().remove()
     }
 
     /// Flushes, then hands out a consistent view of everything durable.

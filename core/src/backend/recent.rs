@@ -60,11 +60,6 @@ impl Recent {
         self.position(key).ok().map(|at| self.entries[at].value.clone())
     }
 
-    pub(super) fn clear(&mut self) {
-        self.entries.clear();
-        self.bytes = 0;
-    }
-
     fn position(&self, key: &[u8]) -> Result<usize, usize> {
         let prefix = prefix(key);
         self.entries.binary_search_by(|other| {
@@ -103,7 +98,5 @@ mod tests {
         assert_eq!((1..=3).map(get).collect::<Vec<_>>(), [None, None, Some(entry(3, "a").1)]);
         assert_eq!((get(4), get(5)), (Some(entry(4, "b").1), Some(None)));
         assert_eq!((get(6), get(7)), (Some(entry(6, "a").1), None));
-        recent.clear();
-        assert_eq!((recent.get(&[6]), recent.bytes), (None, 0));
     }
 }

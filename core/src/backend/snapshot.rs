@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::Bucket;
 use super::database::Database;
+use super::{Bucket, Contents, Entries};
 use crate::error::Fatal;
 use crate::limits::PEER_SNAPSHOT_CHUNK_BYTES;
 
@@ -65,6 +65,16 @@ impl BackendView {
     pub fn chunks(&self) -> Chunks {
         let view = BackendView { database: self.database.clone() };
         Chunks { view, position: Some((0, Bytes::new())), records: 0 }
+    }
+}
+
+impl Contents for BackendView {
+    fn get(&self, bucket: Bucket, key: &[u8]) -> Result<Option<Bytes>, Fatal> {
+        BackendView::get(self, bucket, key)
+    }
+
+    fn scan(&self, bucket: Bucket, from: &[u8], limit: usize) -> Result<Entries, Fatal> {
+        BackendView::scan(self, bucket, from, limit)
     }
 }
 

@@ -129,6 +129,10 @@ fn filled(disk: &MemoryDisk) -> Backend {
     backend
 }
 
+fn replace_with_restored(backend: &Backend) -> Result<(), Fatal> {
+    backend.restored()?.adopt().remove()
+}
+
 fn everything(backend: &Backend) -> Vec<(Bytes, Bytes)> {
     try_everything(backend).unwrap()
 }
@@ -154,7 +158,7 @@ fn chunks_restore_the_same_state_cut_anywhere() {
             restorer.write_chunk(piece).unwrap();
         }
         restorer.finish().unwrap();
-        backend.replace_with_restored().unwrap();
+        replace_with_restored(&backend).unwrap();
         assert_eq!(everything(&backend), everything(&source));
         put(&backend, "new", "1");
         backend.flush().unwrap();
@@ -182,7 +186,7 @@ fn a_damaged_or_short_stream_is_refused_and_leaves_nothing() {
     let mut restorer = backend.restorer().unwrap();
     restorer.write_chunk(&stream[..stream.len() - 16]).unwrap();
     assert!(restorer.finish().is_err());
-    assert!(backend.replace_with_restored().is_err());
+    assert!(replace_with_restored(&backend).is_err());
     assert_eq!(get(&backend, "a").as_deref(), Some("1"));
     assert_eq!(disk.list().unwrap().len(), 2);
 }
@@ -204,11 +208,11 @@ fn a_snapshot_that_is_still_being_received_outlives_the_adoption_of_another() {
     let (begin, rest) = chunks.split_at(1);
     begin.iter().for_each(|chunk| second.write_chunk(chunk).unwrap());
     first.finish().unwrap();
-    backend.replace_with_restored().unwrap();
+    replace_with_restored(&backend).unwrap();
     assert!(everything(&backend) == everything(&earlier));
     rest.iter().for_each(|chunk| second.write_chunk(chunk).unwrap());
     second.finish().unwrap();
-    backend.replace_with_restored().unwrap();
+    replace_with_restored(&backend).unwrap();
     assert!(everything(&backend) == everything(&later));
     assert_eq!(disk.list().unwrap().len(), 2, "one database and its mark");
     drop(backend);
@@ -356,7 +360,7 @@ fn restore_into(backend: &Backend, view: &BackendView) -> Result<(), Fatal> {
         restorer.write_chunk(&chunk?)?;
     }
     restorer.finish()?;
-    backend.replace_with_restored()
+    replace_with_restored(backend)
 }
 
 #[test]

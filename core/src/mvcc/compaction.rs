@@ -13,7 +13,7 @@ use bytes::Bytes;
 use super::index::CompactFrom;
 use super::revision::Change;
 use super::store::{Store, change_of};
-use crate::backend::{Backend, Bucket};
+use crate::backend::{Bucket, Contents};
 use crate::error::{Error, Fatal};
 use crate::limits::RANGE_SLICE_KEYS;
 
@@ -34,17 +34,17 @@ impl Compaction {
 }
 
 /// The last scheduled compaction's revision.
-pub(super) fn scheduled(backend: &Backend) -> Result<Option<i64>, Fatal> {
-    revision_at(backend, SCHEDULED_COMPACTION)
+pub(super) fn scheduled(contents: &dyn Contents) -> Result<Option<i64>, Fatal> {
+    revision_at(contents, SCHEDULED_COMPACTION)
 }
 
 /// The last finished compaction's revision.
-pub(super) fn finished(backend: &Backend) -> Result<Option<i64>, Fatal> {
-    revision_at(backend, FINISHED_COMPACTION)
+pub(super) fn finished(contents: &dyn Contents) -> Result<Option<i64>, Fatal> {
+    revision_at(contents, FINISHED_COMPACTION)
 }
 
-fn revision_at(backend: &Backend, name: &[u8]) -> Result<Option<i64>, Fatal> {
-    let stored = backend.get(Bucket::Meta, name)?;
+fn revision_at(contents: &dyn Contents, name: &[u8]) -> Result<Option<i64>, Fatal> {
+    let stored = contents.get(Bucket::Meta, name)?;
     stored.map(|stored| Ok(change_of(&stored)?.main)).transpose()
 }
 

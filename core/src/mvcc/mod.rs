@@ -58,5 +58,5 @@ pub use key_range::{KeyRange, KeySet};
 pub use range::View;
 pub use range_stream::RangeCursor;
 pub use revision::Change;
-pub use store::Store;
+pub use store::{Loaded, Store};
 pub use txn::{Committed, Deleted, WriteTxn};

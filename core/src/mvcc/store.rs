@@ -14,7 +14,7 @@ use super::revision::Change;
 use super::txn::WriteTxn;
 use crate::api::etcdserverpb::{RangeRequest, RangeResponse};
 use crate::api::mvccpb::KeyValue;
-use crate::backend::{Backend, Bucket};
+use crate::backend::{Backend, Bucket, Contents};
 use crate::error::{Answer, Error, Fatal};
 
 /// The revision of a store in which nothing was ever written (REV-01).
@@ -42,10 +42,12 @@ pub struct Store {
     pub(super) compacted_keys: AtomicU64,
 }
 
-/// What the backend's key bucket holds, read once at start.
-struct Loaded {
+/// What a store keeps in memory of a stored state.
+pub struct Loaded {
     index: Index,
-    newest: i64,
+    current: i64,
+    compacted: i64,
+    compaction: Option<Compaction>,
 }
 
 impl Store {
@@ -53,41 +55,41 @@ impl Store {
     ///
     /// Also returns which keys are attached to which leases, in key order.
     pub fn open(backend: Arc<Backend>) -> Result<(Store, Vec<(i64, Bytes)>), Fatal> {
+        let loaded = Loaded::of(&*backend)?;
+        let attachments = loaded.attachments();
         let store = Store {
             backend,
-            index: RwLock::default(),
-            current: AtomicI64::new(FIRST_REVISION),
-            compacted: AtomicI64::new(NEVER_COMPACTED),
+            index: RwLock::new(loaded.index),
+            current: AtomicI64::new(loaded.current),
+            compacted: AtomicI64::new(loaded.compacted),
             writer: Mutex::new(()),
-            compaction: Mutex::new(None),
+            compaction: Mutex::new(loaded.compaction),
             compacted_keys: AtomicU64::new(0),
         };
-        let attachments = store.reload()?;
         Ok((store, attachments))
     }
 
-    /// Reads everything again, after the backend's content was replaced by a raft snapshot.
+    /// Makes `loaded` the state: `swap` puts what it was loaded from in place of the backend's
+    /// content, in the same moment, and everything else that must not be seen beside the other
+    /// state.
     ///
-    /// Returns the attachments as [`Store::open`] does.
-    pub fn reload(&self) -> Result<Vec<(i64, Bytes)>, Fatal> {
+    /// Whoever reads meanwhile finds the old state, or the new one, or that its revision is
+    /// compacted.
+    pub fn replace<T>(&self, loaded: Loaded, swap: impl FnOnce() -> T) -> T {
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         // Taken before the index, as a compaction step takes them.
         let mut compaction = self.compaction.lock().unwrap_or_else(PoisonError::into_inner);
-        let Loaded { index, newest } = load(&self.backend)?;
-        let scheduled = compaction::scheduled(&self.backend)?;
-        let finished = compaction::finished(&self.backend)?;
-        let compacted = scheduled.max(finished).unwrap_or(NEVER_COMPACTED);
-        let attachments = index.attachments();
-        let attachments =
-            attachments.map(|(lease, key)| (lease, Bytes::copy_from_slice(key))).collect();
-        *compaction = (scheduled > finished).then(|| Compaction::new(compacted));
-        let mut current_index = self.index_mut();
-        *current_index = index;
-        self.compacted.store(compacted, Ordering::Release);
-        // Compaction may have removed the newest revisions: they were tombstones (REV-06).
-        self.current.store(newest.max(compacted), Ordering::Release);
-        drop(current_index);
-        Ok(attachments)
+        let mut index = self.index_mut();
+        // First: who misses something in the new content asks for this next.
+        self.compacted.store(loaded.compacted, Ordering::Release);
+        let swapped = swap();
+        self.current.store(loaded.current, Ordering::Release);
+        let former = std::mem::replace(&mut *index, loaded.index);
+        *compaction = loaded.compaction;
+        drop((index, compaction));
+        // Outside the locks: there are many entries to free.
+        drop(former);
+        swapped
     }
 
     /// The newest committed revision; 1 in a fresh store.
@@ -182,22 +184,41 @@ impl Store {
     }
 }
 
-/// Builds the index from the key bucket, in revision order.
-fn load(backend: &Backend) -> Result<Loaded, Fatal> {
-    let mut loaded = Loaded { index: Index::default(), newest: FIRST_REVISION };
+impl Loaded {
+    /// Reads all of the key space in `contents` once.
+    pub fn of(contents: &dyn Contents) -> Result<Loaded, Fatal> {
+        let (index, newest) = index_of(contents)?;
+        let scheduled = compaction::scheduled(contents)?;
+        let finished = compaction::finished(contents)?;
+        let compacted = scheduled.max(finished).unwrap_or(NEVER_COMPACTED);
+        let compaction = (scheduled > finished).then(|| Compaction::new(compacted));
+        // Compaction may have removed the newest revisions: they were tombstones (REV-06).
+        Ok(Loaded { index, current: newest.max(compacted), compacted, compaction })
+    }
+
+    /// Which keys are attached to which leases, in key order.
+    pub fn attachments(&self) -> Vec<(i64, Bytes)> {
+        let attachments = self.index.attachments();
+        attachments.map(|(lease, key)| (lease, Bytes::copy_from_slice(key))).collect()
+    }
+}
+
+/// Builds the index from the key bucket, in revision order; also returns the newest revision.
+fn index_of(contents: &dyn Contents) -> Result<(Index, i64), Fatal> {
+    let (mut index, mut newest) = (Index::default(), FIRST_REVISION);
     let mut from = Bytes::new();
     loop {
-        let page = backend.scan(Bucket::Key, &from, LOAD_PAGE)?;
+        let page = contents.scan(Bucket::Key, &from, LOAD_PAGE)?;
         let Some((last, _)) = page.last() else {
-            return Ok(loaded);
+            return Ok((index, newest));
         };
         from = [last, &[0][..]].concat().into();
         for (key, value) in page {
             let change = change_of(&key)?;
             let kv = decode(change, value)?;
             let life = if change.is_tombstone() { Life::default() } else { Life::from(&kv) };
-            loaded.index.push(&kv.key, change, life);
-            loaded.newest = change.main;
+            index.push(&kv.key, change, life);
+            newest = change.main;
         }
     }
 }

@@ -538,11 +538,46 @@ fn a_store_reloads_what_a_snapshot_brought() {
         restorer.write_chunk(&chunk.unwrap()).unwrap();
     }
     restorer.finish().unwrap();
-    backend.replace_with_restored().unwrap();
-    other.reload().unwrap();
+    let restored = backend.restored().unwrap();
+    let loaded = Loaded::of(&restored.view()).unwrap();
+    other.replace(loaded, || restored.adopt()).remove().unwrap();
     assert_eq!((other.current_revision(), other.compact_revision()), (3, 2));
     assert_eq!(other.hash_kv(0).unwrap(), store.hash_kv(0).unwrap());
     assert_eq!(other.hash().unwrap(), store.hash().unwrap());
+}
+
+#[test]
+fn watch_14_no_reader_finds_two_states_mixed_when_a_snapshot_replaces_one() {
+    let (backend, store) = open(&MemoryDisk::default());
+    write(&store, &[("a", "1")]);
+    // The leader has the same history, has gone on, and has forgotten the beginning.
+    let (source, leader) = open(&MemoryDisk::default());
+    write(&leader, &[("a", "1")]);
+    write(&leader, &[("a", "2")]);
+    leader.compact(3).unwrap();
+    while leader.compact_step(COMPACTION_BATCH) {}
+    let mut restorer = backend.restorer().unwrap();
+    for chunk in source.view().unwrap().chunks() {
+        restorer.write_chunk(&chunk.unwrap()).unwrap();
+    }
+    restorer.finish().unwrap();
+    // A reader that has looked into the index, and gets to the values later.
+    let found = store.view().slice(&KeyRange::Key(b"a"), None, 1, 1).unwrap().found;
+    let restored = backend.restored().unwrap();
+    let loaded = Loaded::of(&restored.view()).unwrap();
+    // Until the swap everything is as it was.
+    assert_eq!(store.values(&found, 2).unwrap().unwrap()[0].value, "1");
+    assert_eq!(store.events(2, 10).unwrap().unwrap().len(), 1);
+    let replaced = store.replace(loaded, || {
+        let replaced = restored.adopt();
+        assert_eq!(store.values(&found, 2).unwrap(), Err(Error::Compacted));
+        assert_eq!(store.events(2, 10).unwrap(), Err(Error::Compacted));
+        replaced
+    });
+    replaced.remove().unwrap();
+    assert_eq!(store.values(&found, 2).unwrap(), Err(Error::Compacted));
+    let request = RangeRequest { key: "a".into(), ..Default::default() };
+    assert_eq!(store.range(&request).unwrap().unwrap().kvs[0].value, "2");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use prost::Message;
 use crate::api::coraclepb as pb;
 use crate::api::etcdserverpb::{AlarmMember, Member};
 use crate::api::mvccpb::KeyValue;
-use crate::backend::{Backend, Bucket, Restorer};
+use crate::backend::{Bucket, Restorer};
 use crate::cluster::{alarm_key, bootstrap_members, cluster_id, member_record};
 use crate::error::Fatal;
 use crate::mvcc::{Change, FINISHED_COMPACTION, SCHEDULED_COMPACTION};
