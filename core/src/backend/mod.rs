@@ -179,8 +179,27 @@ impl Contents for Backend {
 }
 
 /// While this lives, no flush cuts off what was written. See [`Backend::batch`].
+#[must_use]
 pub struct BatchGuard<'a> {
+    backend: &'a Backend,
+    ended: bool,
     _held: MutexGuard<'a, ()>,
+}
+
+impl BatchGuard<'_> {
+    /// Ends the batch: all of it is there.
+    pub fn end(mut self) {
+        self.ended = true;
+    }
+}
+
+impl Drop for BatchGuard<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            // Before the lock goes: a flush may be waiting for it.
+            self.backend.fail();
+        }
+    }
 }
 
 impl Backend {
@@ -217,11 +236,16 @@ impl Backend {
         })
     }
 
-    /// Begins a batch: until the guard is dropped no flush cuts off what is written.
+    /// Begins a batch: until [`BatchGuard::end`] no flush cuts off what is written. A guard that is
+    /// dropped before, by an error or a panic, keeps all of it from ever becoming durable.
     ///
     /// Do not flush on the same thread while holding it.
     pub fn batch(&self) -> BatchGuard<'_> {
-        BatchGuard { _held: self.batch.lock().unwrap_or_else(PoisonError::into_inner) }
+        BatchGuard { backend: self, ended: false, _held: self.lock_batch() }
+    }
+
+    fn lock_batch(&self) -> MutexGuard<'_, ()> {
+        self.batch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes `value` at `key`; visible to reads at once, durable after the next flush.
@@ -314,11 +338,12 @@ impl Backend {
     }
 
     fn flush_while(&self, _writing: &MutexGuard<'_, ()>) -> Result<(), Fatal> {
-        if self.failed.load(Ordering::Acquire) {
-            return Err(Fatal::Backend("an earlier failure left its contents unknown".into()));
-        }
         let (layer, database) = {
-            let _batch = self.batch();
+            let _batch = self.lock_batch();
+            // Asked when no batch is under way: one that broke off says so before it lets go.
+            if self.failed.load(Ordering::Acquire) {
+                return Err(Fatal::Backend("an earlier failure left its contents unknown".into()));
+            }
             let mut state = self.state_mut();
             if state.pending.is_empty() {
                 return Ok(());

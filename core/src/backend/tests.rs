@@ -102,11 +102,31 @@ fn a_flush_waits_for_the_batch_to_end() {
     };
     put(&backend, "b", "2");
     assert!(backend.pending_bytes() > 0);
-    drop(batch);
+    batch.end();
     flusher.join().unwrap().unwrap();
     let view = backend.view().unwrap();
     assert!(view.get(Bucket::Meta, b"a").unwrap().is_some());
     assert!(view.get(Bucket::Meta, b"b").unwrap().is_some());
+}
+
+#[test]
+fn a_batch_that_breaks_off_never_becomes_durable() {
+    let disk = MemoryDisk::default();
+    let backend = Arc::new(open(&disk));
+    put(&backend, "a", "whole");
+    backend.flush().unwrap();
+    let batch = backend.batch();
+    let flusher = {
+        let backend = backend.clone();
+        #[allow(clippy::disallowed_methods)]
+        std::thread::spawn(move || backend.flush())
+    };
+    put(&backend, "a", "half");
+    drop(batch);
+    assert!(flusher.join().unwrap().is_err());
+    assert!(backend.flush().is_err() && backend.view().is_err());
+    drop(backend);
+    assert_eq!(get(&open(&disk), "a").as_deref(), Some("whole"));
 }
 
 #[test]

@@ -104,7 +104,8 @@ impl StateMachine {
     ) -> Result<(), Fatal> {
         let mut answers = Vec::with_capacity(group.len());
         {
-            let _batch = self.applier.backend.batch();
+            // An error in the middle leaves it open, and then none of it becomes durable.
+            let batch = self.applier.backend.batch();
             for (entry, responder) in group.drain(..) {
                 let log_id = entry.log_id();
                 let expected = self.applied.map_or(0, |applied| applied.index + 1);
@@ -139,6 +140,7 @@ impl StateMachine {
                 answers.push((responder, outcome));
             }
             snapshot::store_applied(&self.applier.backend, self.applied, &self.membership);
+            batch.end();
         }
         self.shared.applied.advance(self.applied.map_or(0, |id| id.index));
         for (responder, outcome) in answers {
@@ -304,5 +306,78 @@ async fn build(
             (shared.on_fatal)(fatal);
             Err(error)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use prost::Message;
+
+    use super::super::types::{CommittedLeaderId, Entry, ProposedCommand};
+    use super::*;
+    use crate::api::coraclepb::Command;
+    use crate::api::coraclepb::command::Request;
+    use crate::api::etcdserverpb::PutRequest;
+    use crate::backend::{Backend, BackendOptions};
+    use crate::cluster::Members;
+    use crate::platform::MemoryDisk;
+    use crate::platform::step::StepRuntime;
+
+    /// A worker that does its jobs at once.
+    struct AtOnce;
+
+    impl Worker for AtOnce {
+        fn submit(&self, job: Box<dyn FnOnce() + Send>) {
+            job();
+        }
+    }
+
+    fn open(disk: &MemoryDisk) -> StateMachine {
+        let disk = Arc::new(disk.clone());
+        let backend = Arc::new(Backend::open(disk, BackendOptions::default()).unwrap());
+        let members = Arc::new(Members::open(backend.clone()).unwrap());
+        let clock = || Duration::ZERO;
+        let shared = StateMachineShared {
+            applied: AppliedIndex::default(),
+            forwarded: Forwarded::default(),
+            worker: Arc::new(AtOnce),
+            on_fatal: Arc::new(|_| ()),
+            trace: Trace::default(),
+            slow: SlowApplies::new(Duration::MAX, Arc::new(clock)),
+            meters: Arc::new(Meters::new(Arc::new(clock))),
+        };
+        let applier = Applier::open(backend, members, 1 << 20).unwrap();
+        StateMachine::open(Arc::new(applier), Arc::new(shared)).unwrap()
+    }
+
+    fn entry(index: u64, request: Option<Request>) -> EntryResponder<TypeConfig<StepRuntime>> {
+        let command = Command { id: index, request, asker: None }.encode_to_vec();
+        let payload = EntryPayload::Normal(ProposedCommand(command.into()));
+        let log_id = LogId { leader_id: CommittedLeaderId::new(1), index };
+        (Entry { log_id, payload }, None)
+    }
+
+    fn put(key: &'static str) -> Option<Request> {
+        let key = Bytes::from_static(key.as_bytes());
+        Some(Request::Put(PutRequest { key, ..Default::default() }))
+    }
+
+    #[test]
+    fn a_group_that_breaks_off_is_applied_again_from_its_beginning() {
+        let disk = MemoryDisk::default();
+        let mut machine = open(&disk);
+        machine.apply_group(&mut vec![entry(1, put("a"))]).unwrap();
+        machine.applier.backend.flush().unwrap();
+        // The second of these is of a kind that nobody knows.
+        let broken = machine.apply_group(&mut vec![entry(2, put("b")), entry(3, None)]);
+        assert!(broken.is_err());
+        assert!(machine.applier.backend.flush().is_err(), "half of it must not become durable");
+        drop(machine);
+        let mut machine = open(&disk);
+        assert_eq!(machine.applied.map(|log_id| log_id.index), Some(1));
+        assert_eq!(machine.applier.store.current_revision(), 2);
+        machine.apply_group(&mut vec![entry(2, put("b"))]).unwrap();
+        assert_eq!(machine.applier.store.current_revision(), 3, "it took place once");
     }
 }
