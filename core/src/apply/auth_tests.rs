@@ -100,6 +100,23 @@ fn auth_07_what_was_proposed_before_authentication_was_on_is_nobodys() {
 }
 
 #[test]
+fn auth_07_what_was_read_of_a_lease_is_judged_and_not_what_is_on_it_then() {
+    let mut member = Member::new();
+    let permission = Permission { perm_type: 2, key: "a".into(), range_end: Bytes::new() };
+    let grant = pb::AuthRoleGrantPermissionRequest { name: "r".to_owned(), perm: Some(permission) };
+    member.change(AuthRequest::RoleGrantPermission(grant));
+    let alice = member.user("alice");
+    let permit =
+        Permit { auth: &member.applier.auth, leases: &*member.applier.lessor, who: &alice };
+    // No key is on any lease any more.
+    assert_eq!(permit.tell_keys([Bytes::from("a")].iter()), Ok(()));
+    let told = permit.tell_keys([Bytes::from("a"), Bytes::from("z")].iter());
+    assert_eq!(told, Err(Error::PermissionDenied));
+    let permit = Permit { who: &Identity::Nobody, ..permit };
+    assert_eq!(permit.tell_keys([].iter()), Err(Error::UserEmpty));
+}
+
+#[test]
 fn auth_12_the_cluster_itself_needs_no_rights() {
     let mut member = Member::new();
     let grant = pb::LeaseGrantRequest { id: 7, ttl: 60 };

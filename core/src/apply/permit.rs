@@ -4,6 +4,8 @@
 //! transaction needs does not depend on which way it will go: every compare, both branches and
 //! all that is nested in them count, or an answer would tell what may not be read.
 
+use bytes::Bytes;
+
 use super::LeaseKeeper;
 use crate::api::coraclepb::AuthCommand;
 use crate::api::coraclepb::auth_command::Request as AuthRequest;
@@ -65,8 +67,13 @@ impl Permit<'_> {
         self.keys(|rights| self.may_write_keys_of(rights, id))
     }
 
+    /// Whether `keys` may be told.
+    pub fn tell_keys<'k>(&self, mut keys: impl Iterator<Item = &'k Bytes>) -> Result<(), Error> {
+        self.keys(|rights| keys.all(|key| rights.may_read(&KeyRange::Key(key))))
+    }
+
     /// Whether the keys of a lease may be told.
-    pub fn lease_keys(&self, id: i64) -> Result<(), Error> {
+    fn lease_keys(&self, id: i64) -> Result<(), Error> {
         self.keys(|rights| {
             self.leases.every_key(id, &mut |key| rights.may_read(&KeyRange::Key(key)))
         })

@@ -215,11 +215,13 @@ impl<P: Platform> Node<P> {
         if !self.leadership.role().is_leader {
             return Err(Error::NotLeader);
         }
+        let lease = self.lessor.time_to_live(request.id, self.platform.monotonic());
+        // Asked about the keys that are told: others may come to the lease at any moment. AUTH-07.
         match request.keys {
-            true => self.permit(who).lease_keys(request.id)?,
+            true => self.permit(who).tell_keys(lease.iter().flat_map(|lease| &lease.keys))?,
             false => self.auth.check_user(who)?,
         }
-        Ok(match self.lessor.time_to_live(request.id, self.platform.monotonic()) {
+        Ok(match lease {
             None => LeaseTimeToLiveReply { ttl: -1, granted_ttl: 0, keys: Vec::new() },
             Some(lease) => LeaseTimeToLiveReply {
                 ttl: lease.remaining,

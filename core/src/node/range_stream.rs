@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Node;
 use crate::api::etcdserverpb as pb;
 use crate::api::validate;
-use crate::auth::Caller;
+use crate::auth::{Caller, Identity};
 use crate::error::Error;
 use crate::mvcc::{KeyRange, RangeCursor};
 use crate::platform::Platform;
@@ -15,6 +15,8 @@ use crate::trace::Event;
 pub struct NodeRangeStream<P: Platform> {
     node: Arc<Node<P>>,
     cursor: RangeCursor,
+    /// On whose behalf, as long as it may go on.
+    who: Option<Identity>,
 }
 
 impl<P: Platform> Node<P> {
@@ -34,9 +36,11 @@ impl<P: Platform> Node<P> {
         self.auth.check_read(&who, &KeyRange::new(&request.key, &request.range_end))?;
         let serializable = request.serializable;
         let cursor = RangeCursor::open(&self.store, request, self.config.max_request_bytes)?;
+        // The revision that is read may be newer than the rights that were looked at.
+        self.auth.check_unchanged(&who)?;
         let revision = cursor.current_revision();
         self.trace.emit(|| Event::Read { serializable, revision });
-        Ok(NodeRangeStream { node: self.clone(), cursor })
+        Ok(NodeRangeStream { node: self.clone(), cursor, who: Some(who) })
     }
 }
 
@@ -44,11 +48,18 @@ impl<P: Platform> NodeRangeStream<P> {
     /// The next message of the stream; none behind the last or an error.
     #[allow(clippy::should_implement_trait)] // Its kin are asynchronous; they are called alike.
     pub fn next(&mut self) -> Option<Result<pb::RangeStreamResponse, Error>> {
+        let who = self.who.as_ref()?;
         let answer = self.cursor.next(&self.node.store)?;
-        let piece = self.node.or_stop(answer).and_then(|piece| piece).map(|mut piece| {
+        // As with every read, its rights must hold when it was read. AUTH-07.
+        let permitted = self.node.auth.check_unchanged(who);
+        let piece = self.node.or_stop(answer).and_then(|piece| piece);
+        let piece = permitted.and(piece).map(|mut piece| {
             piece.header = piece.header.map(|header| self.node.header(header.revision));
             pb::RangeStreamResponse { range_response: Some(piece) }
         });
+        if piece.is_err() {
+            self.who = None;
+        }
         Some(piece)
     }
 }

@@ -6,6 +6,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_channel::oneshot;
 use futures_util::future::BoxFuture;
 
@@ -180,6 +181,7 @@ impl Cluster {
             election_timeout: Duration::from_millis(100),
             wal: crate::wal::WalOptions { segment_bytes: 1 << 20, preallocate_bytes: 1 << 16 },
             backend_cache_bytes: 1 << 20,
+            client_cert_auth: true,
             ..NodeConfig::single(&format!("n{tag}"), &url(tag))
         };
         let platform = TestPlatform {
@@ -278,7 +280,7 @@ impl Cluster {
     }
 
     /// Puts a key by way of node `tag`.
-    pub(super) fn put(&self, tag: Tag, key: &'static str, value: &'static str) {
+    pub(super) fn put(&self, tag: Tag, key: impl Into<Bytes>, value: &'static str) {
         let node = self.nodes[&tag].clone();
         let request = pb::PutRequest { key: key.into(), value: value.into(), ..Default::default() };
         let put = self.run_on(tag, async move { node.put(&Caller::Internal, request).await });

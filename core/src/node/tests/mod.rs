@@ -2,4 +2,5 @@
 
 mod cluster;
 mod leases;
+mod reads;
 mod writes;
