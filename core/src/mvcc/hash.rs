@@ -4,12 +4,14 @@ use bytes::Bytes;
 
 use super::key_range::KeyRange;
 use super::store::{Store, change_of, decode};
-use crate::backend::Bucket;
+use crate::backend::{BackendView, Bucket};
 use crate::error::{Answer, Error, Fatal};
 use crate::limits::RANGE_SLICE_KEYS;
 
 /// Stored entries read at a time.
 const PAGE: usize = 256;
+/// Pages hashed in one step.
+const STEP_PAGES: usize = 16;
 
 /// The hash of the key space up to a revision (MNT-06).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,56 +23,143 @@ pub struct HashKv {
     pub hash_revision: i64,
 }
 
-impl Store {
-    /// The CRC-32C that etcd computes over the stored changes up to `revision` (0: now), the same
-    /// on every member with the same compact revision, however far its compaction has come.
-    ///
-    /// Blocks for as long as it takes to read everything.
-    pub fn hash_kv(&self, revision: i64) -> Answer<HashKv> {
-        loop {
-            let compact_revision = self.compact_revision();
-            let current = self.current_revision();
-            if revision > 0 && revision < compact_revision {
-                return Ok(Err(Error::Compacted));
-            }
-            if revision > current {
-                return Ok(Err(Error::FutureRev));
-            }
-            let hash_revision = if revision == 0 { current } else { revision };
-            let hash = self.hash_up_to(hash_revision, compact_revision)?;
-            // A compaction meanwhile took away some of what belongs into this hash: do it again.
-            if compact_revision == self.compact_revision() {
-                return Ok(Ok(HashKv { hash, compact_revision, hash_revision }));
-            }
-        }
+/// The making of a [`HashKv`] in steps: it reads everything, and others want the disk too.
+pub struct HashKvSteps {
+    /// The revision that was asked for; 0 is the newest.
+    revision: i64,
+    pass: Option<Pass>,
+}
+
+/// One way through the stored changes.
+struct Pass {
+    compact_revision: i64,
+    hash_revision: i64,
+    /// Of what compaction may have removed, what is visible at this revision counts.
+    visible_at: i64,
+    hash: u32,
+    next: Bytes,
+}
+
+impl HashKvSteps {
+    /// Of the state as of `revision` (0: now, when the first step is made).
+    pub fn new(revision: i64) -> HashKvSteps {
+        HashKvSteps { revision, pass: None }
     }
 
-    fn hash_up_to(&self, revision: i64, compacted: i64) -> Result<u32, Fatal> {
-        // Of what compaction may have removed, etcd hashes the changes visible at `revision`, or,
-        // if nothing is, those it finds left: the ones visible at the compact revision.
-        let visible_at = if self.anything_lives_at(revision) { revision } else { compacted };
-        let mut hash = crc32c::crc32c(Bucket::Key.name().as_bytes());
-        let mut next = Bytes::new();
-        loop {
-            let page = self.backend.scan(Bucket::Key, &next, PAGE)?;
-            let Some((last, _)) = page.last() else {
-                return Ok(hash);
-            };
-            next = [last, &[0][..]].concat().into();
-            let index = self.index();
+    /// Goes on; nothing while there is more to read.
+    pub fn step(&mut self, store: &Store) -> Result<Option<Result<HashKv, Error>>, Fatal> {
+        // A compaction meanwhile took away some of what belongs into this hash: do it again.
+        let current = |pass: &Pass| pass.compact_revision == store.compact_revision();
+        let mut pass = match self.pass.take().filter(current) {
+            Some(pass) => pass,
+            None => match Pass::begin(store, self.revision) {
+                Ok(pass) => pass,
+                Err(refused) => return Ok(Some(Err(refused))),
+            },
+        };
+        let done = pass.go_on(store)? && current(&pass);
+        let Pass { hash, compact_revision, hash_revision, .. } = pass;
+        if done {
+            return Ok(Some(Ok(HashKv { hash, compact_revision, hash_revision })));
+        }
+        self.pass = Some(pass);
+        Ok(None)
+    }
+}
+
+impl Pass {
+    fn begin(store: &Store, revision: i64) -> Result<Pass, Error> {
+        let compact_revision = store.compact_revision();
+        let current = store.current_revision();
+        if revision > 0 && revision < compact_revision {
+            return Err(Error::Compacted);
+        }
+        if revision > current {
+            return Err(Error::FutureRev);
+        }
+        let hash_revision = if revision == 0 { current } else { revision };
+        // etcd hashes the changes visible at the revision, or, if nothing is, those it finds left:
+        // the ones visible at the compact revision.
+        let lives = store.anything_lives_at(hash_revision);
+        let visible_at = if lives { hash_revision } else { compact_revision };
+        let hash = crc32c::crc32c(Bucket::Key.name().as_bytes());
+        Ok(Pass { compact_revision, hash_revision, visible_at, hash, next: Bytes::new() })
+    }
+
+    /// Hashes some pages; `true` if those were the last.
+    fn go_on(&mut self, store: &Store) -> Result<bool, Fatal> {
+        for _ in 0..STEP_PAGES {
+            let page = store.backend.scan(Bucket::Key, &self.next, PAGE)?;
+            let Some((last, _)) = page.last() else { return Ok(true) };
+            self.next = [last, &[0][..]].concat().into();
+            let index = store.index();
             for (key, stored) in page {
                 let change = change_of(&key)?;
-                if change.main > revision {
-                    return Ok(hash);
+                if change.main > self.hash_revision {
+                    return Ok(true);
                 }
-                if change.main <= compacted {
+                if change.main <= self.compact_revision {
                     let kv = decode(change, stored.clone())?;
-                    let visible = index.get(&kv.key).and_then(|key| key.at(visible_at));
+                    let visible = index.get(&kv.key).and_then(|key| key.at(self.visible_at));
                     if visible.is_none_or(|(visible, _)| visible != change) {
                         continue;
                     }
                 }
-                hash = crc32c::crc32c_append(crc32c::crc32c_append(hash, &key), &stored);
+                self.hash = crc32c::crc32c_append(crc32c::crc32c_append(self.hash, &key), &stored);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// The making of the hash of [`Store::hash`] in steps.
+pub struct HashSteps {
+    view: BackendView,
+    bucket: usize,
+    next: Bytes,
+    hash: u32,
+}
+
+impl HashSteps {
+    /// Of everything durable in `view`.
+    pub fn new(view: BackendView) -> HashSteps {
+        HashSteps { view, bucket: 0, next: Bytes::new(), hash: 0 }
+    }
+
+    /// Goes on; nothing while there is more to read.
+    pub fn step(&mut self) -> Result<Option<u32>, Fatal> {
+        for _ in 0..STEP_PAGES {
+            let Some(bucket) = Bucket::ALL.get(self.bucket) else { return Ok(Some(self.hash)) };
+            if *bucket == Bucket::Meta {
+                self.bucket += 1;
+                continue;
+            }
+            if self.next.is_empty() {
+                self.hash = crc32c::crc32c_append(self.hash, bucket.name().as_bytes());
+            }
+            let page = self.view.scan(*bucket, &self.next, PAGE)?;
+            match page.last() {
+                Some((last, _)) => self.next = [last, &[0][..]].concat().into(),
+                None => (self.bucket, self.next) = (self.bucket + 1, Bytes::new()),
+            }
+            for (key, value) in page {
+                self.hash = crc32c::crc32c_append(crc32c::crc32c_append(self.hash, &key), &value);
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Store {
+    /// The CRC-32C that etcd computes over the stored changes up to `revision` (0: now), the same
+    /// on every member with the same compact revision, however far its compaction has come.
+    ///
+    /// Blocks for as long as it takes to read everything; [`HashKvSteps`] does not.
+    pub fn hash_kv(&self, revision: i64) -> Answer<HashKv> {
+        let mut steps = HashKvSteps::new(revision);
+        loop {
+            if let Some(hash) = steps.step(self)? {
+                return Ok(hash);
             }
         }
     }
@@ -91,22 +180,13 @@ impl Store {
     }
 
     /// A CRC-32C over everything durable but the bucket `meta`, whose log positions differ
-    /// between members. Flushes first; blocks.
+    /// between members. Flushes first; blocks, which [`HashSteps`] does not.
     pub fn hash(&self) -> Result<u32, Fatal> {
-        let view = self.backend.view()?;
-        let mut hash = 0;
-        for bucket in Bucket::ALL.into_iter().filter(|bucket| *bucket != Bucket::Meta) {
-            hash = crc32c::crc32c_append(hash, bucket.name().as_bytes());
-            let mut next = Bytes::new();
-            loop {
-                let page = view.scan(bucket, &next, PAGE)?;
-                let Some((last, _)) = page.last() else { break };
-                next = [last, &[0][..]].concat().into();
-                for (key, value) in page {
-                    hash = crc32c::crc32c_append(crc32c::crc32c_append(hash, &key), &value);
-                }
+        let mut steps = HashSteps::new(self.backend.view()?);
+        loop {
+            if let Some(hash) = steps.step()? {
+                return Ok(hash);
             }
         }
-        Ok(hash)
     }
 }

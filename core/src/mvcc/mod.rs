@@ -52,7 +52,7 @@ mod tests;
 mod txn;
 
 pub(crate) use compaction::{FINISHED_COMPACTION, SCHEDULED_COMPACTION};
-pub use hash::HashKv;
+pub use hash::{HashKv, HashKvSteps, HashSteps};
 pub use history::RevisionEvents;
 pub use key_range::{KeyRange, KeySet};
 pub use range::View;

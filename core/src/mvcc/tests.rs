@@ -581,6 +581,39 @@ fn watch_14_no_reader_finds_two_states_mixed_when_a_snapshot_replaces_one() {
 }
 
 #[test]
+fn mnt_06_a_hash_made_in_steps_is_that_of_one_moment() {
+    let (_, store) = open(&MemoryDisk::default());
+    for n in 0..6_000 {
+        let mut txn = store.write();
+        txn.put(format!("k{:04}", n % 4_000).into(), Bytes::from_static(b"v"), 0);
+        txn.commit();
+    }
+    let finish = |mut steps: HashKvSteps| loop {
+        if let Some(hash) = steps.step(&store).unwrap() {
+            break hash;
+        }
+    };
+    let begun = || {
+        let mut steps = HashKvSteps::new(0);
+        assert_eq!(steps.step(&store).unwrap(), None, "it takes more than one");
+        steps
+    };
+    let (expected, steps) = (store.hash_kv(0).unwrap(), begun());
+    write(&store, &[("k0001", "later")]);
+    assert_eq!(finish(steps), expected, "what is written meanwhile is not in it");
+    // A compaction meanwhile makes it begin anew, and its removals in between do no harm.
+    let steps = begun();
+    store.compact(5_000).unwrap();
+    let mut steps = [steps, HashKvSteps::new(0)];
+    for steps in &mut steps {
+        assert_eq!(steps.step(&store).unwrap(), None);
+        store.compact_step(COMPACTION_BATCH);
+    }
+    let expected = store.hash_kv(0).unwrap();
+    assert_eq!(steps.map(finish), [expected.clone(), expected]);
+}
+
+#[test]
 fn readers_and_compaction_run_beside_the_writer() {
     let (backend, store) = open(&MemoryDisk::default());
     let (store, rounds) = (Arc::new(store), 300);

@@ -26,9 +26,9 @@ use crate::api::etcdserverpb::alarm_request::AlarmAction;
 use crate::api::etcdserverpb::{AlarmType, HashKvRequest, HashKvResponse};
 use crate::auth::Identity;
 use crate::error::Error;
-use crate::mvcc::HashKv;
+use crate::mvcc::{HashKv, HashKvSteps};
 use crate::platform::Platform;
-use crate::raft::snapshot::on_worker;
+use crate::raft::snapshot::in_steps;
 use crate::raft::types::AsyncRuntime;
 
 /// How long a peer may take to hash all that it holds.
@@ -148,9 +148,11 @@ impl<P: Platform> Node<P> {
         Ok(hashes.len() == members)
     }
 
-    async fn own_hash(&self, revision: i64) -> Result<HashKv, Error> {
+    /// The hash of what this member holds up to `revision` (0: now).
+    pub(super) async fn own_hash(&self, revision: i64) -> Result<HashKv, Error> {
         let store = self.store.clone();
-        let hash = on_worker(&self.shared.worker, move || store.hash_kv(revision)).await;
+        let mut steps = HashKvSteps::new(revision);
+        let hash = in_steps(&self.shared.worker, move || steps.step(&store)).await;
         self.or_stop(hash)?
     }
 

@@ -18,8 +18,9 @@ use crate::auth::{Caller, Identity};
 use crate::error::{Error, Fatal};
 use crate::limits;
 use crate::meters::Meters;
+use crate::mvcc::HashSteps;
 use crate::platform::{Platform, Worker};
-use crate::raft::snapshot::on_worker;
+use crate::raft::snapshot::{in_steps, on_worker};
 use crate::raft::types::AsyncRuntime;
 use crate::snapshot::{Export, Piece};
 
@@ -139,9 +140,14 @@ impl<P: Platform> Node<P> {
         _request: pb::HashRequest,
     ) -> Result<pb::HashResponse, Error> {
         self.require_admin(by).await?;
-        let store = self.store.clone();
+        let backend = self.backend.clone();
         let start = self.meters.now();
-        let hash = on_worker(&self.shared.worker, move || store.hash()).await;
+        let hash = async {
+            let view = on_worker(&self.shared.worker, move || backend.view()).await?;
+            let mut steps = HashSteps::new(view);
+            in_steps(&self.shared.worker, move || steps.step()).await
+        };
+        let hash = hash.await;
         self.meters.hash.took(self.meters.since(start));
         let hash = self.or_stop(hash)?;
         Ok(pb::HashResponse { header: Some(self.header(self.store.current_revision())), hash })
@@ -154,11 +160,10 @@ impl<P: Platform> Node<P> {
         request: pb::HashKvRequest,
     ) -> Result<pb::HashKvResponse, Error> {
         self.require_admin(by).await?;
-        let store = self.store.clone();
         let start = self.meters.now();
-        let hash = on_worker(&self.shared.worker, move || store.hash_kv(request.revision)).await;
+        let hash = self.own_hash(request.revision).await;
         self.meters.hash_kv.took(self.meters.since(start));
-        let hash = self.or_stop(hash)??;
+        let hash = hash?;
         Ok(pb::HashKvResponse {
             header: Some(self.header(self.store.current_revision())),
             hash: hash.hash,

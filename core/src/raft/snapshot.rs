@@ -67,6 +67,25 @@ fn decode_applied(bytes: &[u8]) -> Result<(Option<LogId>, StoredMembership), Fat
     Ok((applied, membership))
 }
 
+/// Runs `step` on the backend's worker until it has a result, each time as a job of its own: what
+/// waits for the worker meanwhile, a flush above all, takes its turn.
+pub async fn in_steps<T: Send + 'static>(
+    worker: &Arc<dyn Worker>,
+    mut step: impl FnMut() -> Result<Option<T>, Fatal> + Send + 'static,
+) -> Result<T, Fatal> {
+    loop {
+        let job = move || {
+            let result = step()?;
+            Ok((step, result))
+        };
+        let (next, result) = on_worker(worker, job).await?;
+        match result {
+            Some(result) => return Ok(result),
+            None => step = next,
+        }
+    }
+}
+
 /// Runs `job` on the backend's worker and waits for it, so that the node's thread goes on.
 pub async fn on_worker<T: Send + 'static>(
     worker: &Arc<dyn Worker>,
