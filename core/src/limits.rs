@@ -15,6 +15,8 @@ pub const MAX_TXN_DEPTH: usize = 32;
 pub const MAX_LEASE_TTL: i64 = 9_000_000_000;
 /// Entries committed but not applied above which proposals are refused.
 pub const MAX_COMMIT_APPLY_GAP: u64 = 5_000;
+/// Applied bytes that are in memory only, above which no more is applied until they are written.
+pub const MAX_PENDING_BYTES: usize = 128 * 1024 * 1024;
 /// Default quota of the state backend, in bytes, where the flag says 0.
 pub const DEFAULT_QUOTA_BYTES: i64 = 2 * 1024 * 1024 * 1024;
 /// Expired leases revoked in one round of 500 ms.

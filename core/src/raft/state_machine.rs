@@ -18,6 +18,7 @@ use super::snapshot::{self, RaftSnapshot};
 use super::types::{LogId, Payload, StoredMembership, TypeConfig};
 use crate::apply::{Applier, Outcome, Reply};
 use crate::error::Fatal;
+use crate::limits::MAX_PENDING_BYTES;
 use crate::meters::Meters;
 use crate::platform::Worker;
 use crate::trace::{Change, Event, Trace};
@@ -34,6 +35,8 @@ pub struct StateMachine {
     applier: Arc<Applier>,
     applied: Option<LogId>,
     membership: StoredMembership,
+    /// Applied bytes in memory above which a flush is waited for.
+    max_pending_bytes: usize,
     shared: Arc<StateMachineShared>,
 }
 
@@ -94,7 +97,18 @@ impl StateMachine {
     ) -> Result<StateMachine, Fatal> {
         let (applied, membership) = snapshot::load_applied(&applier.backend)?;
         shared.applied.advance(applied.map_or(0, |id| id.index));
-        Ok(StateMachine { applier, applied, membership, shared })
+        let max_pending_bytes = MAX_PENDING_BYTES;
+        Ok(StateMachine { applier, applied, membership, max_pending_bytes, shared })
+    }
+
+    /// Waits for a flush if too much is in memory only, because the worker was busy or the disk is
+    /// slow. What is proposed meanwhile waits in the log, and is refused once there is too much.
+    async fn make_room(&self) -> Result<(), Fatal> {
+        if self.applier.backend.pending_bytes() < self.max_pending_bytes {
+            return Ok(());
+        }
+        let backend = self.applier.backend.clone();
+        snapshot::on_worker(&self.shared.worker, move || backend.flush()).await
     }
 
     /// Applies entries that are next to each other in the log, then answers all of them.
@@ -200,6 +214,7 @@ impl<R: AsyncRuntime> RaftStateMachine<TypeConfig<R>> for StateMachine {
             let done = next.is_none();
             group.extend(next);
             if group.len() >= APPLY_GROUP || (done && !group.is_empty()) {
+                self.make_room().await.map_err(|fatal| self.stop(fatal))?;
                 self.apply_group(&mut group).map_err(|fatal| self.stop(fatal))?;
             }
             if done {
@@ -312,6 +327,7 @@ async fn build(
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use futures_util::FutureExt;
     use prost::Message;
 
     use super::super::types::{CommittedLeaderId, Entry, ProposedCommand};
@@ -361,6 +377,25 @@ mod tests {
     fn put(key: &'static str) -> Option<Request> {
         let key = Bytes::from_static(key.as_bytes());
         Some(Request::Put(PutRequest { key, ..Default::default() }))
+    }
+
+    #[test]
+    fn no_more_is_applied_while_too_much_is_in_memory_only() {
+        let mut machine = open(&MemoryDisk::default());
+        let mut highest = [0, 0];
+        for (round, highest) in highest.iter_mut().enumerate() {
+            for index in 1..=100 {
+                let one = entry(100 * round as u64 + index, put("a"));
+                let entries = futures_util::stream::iter([Ok(one)]);
+                let applied =
+                    RaftStateMachine::<TypeConfig<StepRuntime>>::apply(&mut machine, entries);
+                applied.now_or_never().expect("the worker works at once").unwrap();
+                *highest = machine.applier.backend.pending_bytes().max(*highest);
+            }
+            machine.max_pending_bytes = 1_000;
+        }
+        let [unbounded, bounded] = highest;
+        assert!(bounded < 2_000 && unbounded > 10_000, "{highest:?}");
     }
 
     #[test]
