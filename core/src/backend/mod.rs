@@ -31,6 +31,7 @@
 //! at worst, hide keys until the members' hashes are compared.
 
 mod database;
+mod defragment;
 mod files;
 mod layer;
 mod recent;
@@ -49,6 +50,7 @@ use crate::error::Fatal;
 use crate::platform::Disk;
 
 use database::Database;
+use defragment::{FileCopy, Writing};
 use layer::{Layer, Overlay};
 use recent::Recent;
 pub use replace::{Replaced, Restored};
@@ -138,8 +140,9 @@ pub struct Backend {
     state: RwLock<State>,
     /// Held while a group of entries is applied, and while `pending` is cut off for a flush.
     batch: Mutex<()>,
-    /// Held by whoever writes files: flush, defragmentation, replacement.
-    writing: Mutex<()>,
+    /// Held by whoever writes files: flush, defragmentation, replacement. In it is the copy of the
+    /// file that a defragmentation is making.
+    writing: Mutex<Option<FileCopy>>,
     /// Held while a new file gets its number: the ways to a new file do not wait for each other.
     numbering: Mutex<()>,
     /// Set once durable state may differ from what memory believes.
@@ -230,7 +233,7 @@ impl Backend {
             options,
             state: RwLock::new(state),
             batch: Mutex::new(()),
-            writing: Mutex::new(()),
+            writing: Mutex::new(None),
             numbering: Mutex::new(()),
             failed: AtomicBool::new(false),
         })
@@ -333,17 +336,18 @@ impl Backend {
     ///
     /// After a failure nothing is known of the file, and every later flush fails too.
     pub fn flush(&self) -> Result<(), Fatal> {
-        let writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        self.flush_while(&writing)
+        self.flush_while(&mut self.lock_writing())
     }
 
-    fn flush_while(&self, _writing: &MutexGuard<'_, ()>) -> Result<(), Fatal> {
+    fn lock_writing(&self) -> Writing<'_> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn flush_while(&self, writing: &mut Writing<'_>) -> Result<(), Fatal> {
         let (layer, database) = {
             let _batch = self.lock_batch();
             // Asked when no batch is under way: one that broke off says so before it lets go.
-            if self.failed.load(Ordering::Acquire) {
-                return Err(Fatal::Backend("an earlier failure left its contents unknown".into()));
-            }
+            self.check_not_failed()?;
             let mut state = self.state_mut();
             if state.pending.is_empty() {
                 return Ok(());
@@ -352,13 +356,10 @@ impl Backend {
             state.flushing = Some(layer.clone());
             (layer, state.database.clone())
         };
-        let committed = match database.commit(&layer) {
-            Ok(committed) => committed,
-            Err(fatal) => {
-                self.fail();
-                return Err(fatal);
-            }
-        };
+        let committed = database.commit(&layer).inspect_err(|_| self.fail())?;
+        if let Some(copy) = writing.as_mut() {
+            copy.follow(&layer).inspect_err(|_| self.fail())?;
+        }
         self.remember(&layer);
         let flushed = {
             let mut state = self.state_mut();
@@ -381,6 +382,13 @@ impl Backend {
         }
     }
 
+    fn check_not_failed(&self) -> Result<(), Fatal> {
+        match self.failed.load(Ordering::Acquire) {
+            true => Err(Fatal::Backend("an earlier failure left its contents unknown".into())),
+            false => Ok(()),
+        }
+    }
+
     /// Refuses all further flushes: what is pending is half of something.
     pub(crate) fn fail(&self) {
         self.failed.store(true, Ordering::Release);
@@ -399,37 +407,6 @@ impl Backend {
     /// Who reads the file at this moment, beside the backend itself: gets, scans, views.
     pub fn open_reads(&self) -> u64 {
         Arc::strong_count(&self.state().database).saturating_sub(1) as u64
-    }
-
-    /// Rewrites the database into a new file without the free pages of the old one.
-    ///
-    /// Reads and writes go on meanwhile; flushes wait. Does nothing while a raft snapshot is
-    /// being received, which will replace the file anyway.
-    pub fn defragment(&self) -> Result<(), Fatal> {
-        let writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        self.flush_while(&writing)?;
-        let old = self.state().database.clone();
-        let mut restorer = {
-            let _numbering = self.numbering.lock().unwrap_or_else(PoisonError::into_inner);
-            if files::highest(&*self.disk)? > old.number() {
-                return Ok(());
-            }
-            Restorer::create(self.disk.clone())?
-        };
-        for bucket in Bucket::ALL {
-            let mut from = Vec::new();
-            loop {
-                let page = old.scan(bucket, &from, restore::COPY_PAGE)?;
-                let Some((last, _)) = page.last() else { break };
-                from = [last, &[0][..]].concat();
-                for (key, value) in page {
-                    restorer.record(bucket, key, value)?;
-                }
-            }
-        }
-        restorer.complete()?;
-        // It holds the same, but for what is pending.
-        self.restored_while(writing)?.adopt_beside_pending().remove()
     }
 
     /// Flushes, then hands out a consistent view of everything durable.

@@ -1,8 +1,9 @@
 //! Another file in place of the current one: opened and read first, then swapped in one moment.
 
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use super::database::Database;
+use super::defragment::Writing;
 use super::layer::Layer;
 use super::recent::Recent;
 use super::{Backend, BackendView, files};
@@ -13,13 +14,13 @@ use crate::error::Fatal;
 pub struct Restored<'a> {
     backend: &'a Backend,
     database: Arc<Database>,
-    writing: MutexGuard<'a, ()>,
+    writing: Writing<'a>,
 }
 
 /// What was replaced. Letting go of it takes a while, and is done where nobody waits.
 pub struct Replaced<'a> {
     backend: &'a Backend,
-    _writing: MutexGuard<'a, ()>,
+    _writing: Writing<'a>,
     /// What the new state made void, as far as it was in memory only.
     void: (Layer, Recent),
     old: Arc<Database>,
@@ -30,12 +31,15 @@ pub struct Replaced<'a> {
 impl Backend {
     /// Opens what a [`Restorer`](super::Restorer) finished.
     pub fn restored(&self) -> Result<Restored<'_>, Fatal> {
-        self.restored_while(self.writing.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut writing = self.lock_writing();
+        // A copy of the file that goes is of no more use.
+        drop(writing.take());
+        self.restored_while(writing)
     }
 
     pub(super) fn restored_while<'a>(
         &'a self,
-        writing: MutexGuard<'a, ()>,
+        writing: Writing<'a>,
     ) -> Result<Restored<'a>, Fatal> {
         let newest = files::newest_complete(&*self.disk)?;
         let Some(number) = newest.filter(|number| *number > self.state().database.number()) else {

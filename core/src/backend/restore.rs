@@ -12,8 +12,6 @@ use crate::error::Fatal;
 use crate::limits::{MAX_REQUEST_BYTES, PEER_SNAPSHOT_CHUNK_BYTES};
 use crate::platform::Disk;
 
-/// Entries copied at a time.
-pub(super) const COPY_PAGE: usize = 1_000;
 /// Bytes collected before they are written to the new file.
 const STAGE_BYTES: usize = 16 << 20;
 /// redb's cache while a file is written front to back, in bytes.
@@ -96,6 +94,16 @@ impl Restorer {
     /// Adds one entry.
     pub(crate) fn record(&mut self, bucket: Bucket, key: Bytes, value: Bytes) -> Result<(), Fatal> {
         self.layer.put(bucket, key, value);
+        self.stage_if_full()
+    }
+
+    /// Removes an entry that was added.
+    pub(super) fn remove(&mut self, bucket: Bucket, key: Bytes) -> Result<(), Fatal> {
+        self.layer.delete(bucket, key);
+        self.stage_if_full()
+    }
+
+    fn stage_if_full(&mut self) -> Result<(), Fatal> {
         if self.layer.bytes() < STAGE_BYTES {
             return Ok(());
         }

@@ -252,6 +252,65 @@ fn a_defragmentation_gives_way_to_a_snapshot_and_not_for_ever() {
 }
 
 #[test]
+fn mnt_05_flushes_go_on_while_the_file_is_defragmented() {
+    for seed in 0..3 {
+        let disk = MemoryDisk::default();
+        let backend = filled(&disk);
+        let value = |n: u64| Bytes::from(vec![n as u8; 3_000]);
+        (0..4_000_u64).for_each(|n| {
+            backend.put(Bucket::Key, Bytes::copy_from_slice(&n.to_be_bytes()), value(n));
+        });
+        backend.flush().unwrap();
+        let mut random = SplitMix64(seed);
+        let (mut steps, mut newest) = (0, 4_000_u64);
+        while backend.defragment_step().unwrap() {
+            steps += 1;
+            for _ in 0..20 {
+                // As the store writes: new revisions at the end, removed ones anywhere.
+                newest += 1;
+                backend.put(Bucket::Key, Bytes::copy_from_slice(&newest.to_be_bytes()), value(9));
+                let old = random.below(newest).to_be_bytes();
+                backend.delete(Bucket::Key, Bytes::copy_from_slice(&old));
+                let key = bytes(&format!("key{:05}", random.below(3_100)));
+                match random.chance(50) {
+                    true => backend.put(Bucket::Meta, key, bytes("changed")),
+                    false => backend.delete(Bucket::Meta, key),
+                }
+            }
+            if random.chance(70) {
+                backend.flush().unwrap();
+                assert_eq!(backend.pending_bytes(), 0, "it does not wait for the end");
+            }
+        }
+        assert!(steps > 2, "{steps} steps");
+        let state = everything(&backend);
+        backend.flush().unwrap();
+        assert!(everything(&backend) == state);
+        drop(backend);
+        assert!(everything(&open(&disk)) == state, "seed {seed}");
+        assert_eq!(disk.list().unwrap(), ["db-0000000000000002", "db-0000000000000002.complete"]);
+    }
+}
+
+#[test]
+fn mnt_05_a_snapshot_ends_a_defragmentation() {
+    let source = filled(&MemoryDisk::default());
+    let disk = MemoryDisk::default();
+    let backend = filled(&disk);
+    assert!(backend.defragment_step().unwrap());
+    let mut restorer = backend.restorer().unwrap();
+    for chunk in source.view().unwrap().chunks() {
+        restorer.write_chunk(&chunk.unwrap()).unwrap();
+    }
+    restorer.finish().unwrap();
+    replace_with_restored(&backend).unwrap();
+    assert_eq!(disk.list().unwrap(), ["db-0000000000000003", "db-0000000000000003.complete"]);
+    backend.defragment().unwrap();
+    assert!(everything(&backend) == everything(&source));
+    assert_eq!(disk.list().unwrap(), ["db-0000000000000004", "db-0000000000000004.complete"]);
+}
+
+#[test]
 fn a_mark_without_its_file_does_not_hide_the_file_that_is_there() {
     let disk = MemoryDisk::default();
     let backend = open(&disk);

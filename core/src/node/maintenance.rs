@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_channel::mpsc;
+use futures_channel::{mpsc, oneshot};
 use futures_util::{SinkExt, StreamExt};
 
 use super::Node;
@@ -120,16 +120,28 @@ impl<P: Platform> Node<P> {
     ) -> Result<pb::DefragmentResponse, Error> {
         self.require_admin(by).await?;
         let (backend, meters) = (self.backend.clone(), self.meters.clone());
-        let work = move || {
+        let (shared, stop) = (self.shared.clone(), self.stop.clone());
+        let step = move || -> Result<Option<()>, Fatal> {
+            // What is half done when the node stops is removed at the next start.
+            let goes_on = stop.reason().is_none() && backend.defragment_step()?;
+            Ok((!goes_on).then_some(()))
+        };
+        let (sender, done) = oneshot::channel();
+        // A task of its own: it is carried to its end, whether or not the caller waits for that.
+        drop(P::Runtime::spawn(async move {
             let start = meters.now();
             meters.defrag_inflight.add(1);
-            let done = backend.defragment();
+            let done = in_steps(&shared.worker, step).await;
             meters.defrag_inflight.subtract(1);
             meters.backend_defrag.took(meters.since(start));
-            done
-        };
-        let done = on_worker(&self.shared.worker, work).await;
-        self.or_stop(done)?;
+            let done = done.map_err(|fatal| {
+                (shared.on_fatal)(fatal);
+                Error::Stopped
+            });
+            // The caller may be gone.
+            let _ = sender.send(done);
+        }));
+        done.await.unwrap_or(Err(Error::Stopped))?;
         Ok(pb::DefragmentResponse { header: None })
     }
 
