@@ -138,7 +138,8 @@ impl Call {
             Ok(request) => request,
             Err(status) => return self.refuse(status),
         };
-        let Some(result) = unless_gone(&mut self.respond, handle(request)).await else {
+        let gone = |cx: &mut Context<'_>| self.respond.poll_gone(cx);
+        let Some(result) = unless(gone, handle(request)).await else {
             return self.counters.ended(Code::Canceled as usize);
         };
         match result {
@@ -218,14 +219,17 @@ impl Call {
     }
 }
 
-/// Runs `work` until it is done, or, with `None`, until the client has gone.
-async fn unless_gone<F: Future>(respond: &mut Responder, work: F) -> Option<F::Output> {
+/// Runs `work` until it is done, or, with `None`, until the client has `gone`.
+pub(super) async fn unless<F: Future>(
+    mut gone: impl FnMut(&mut Context<'_>) -> Poll<()>,
+    work: F,
+) -> Option<F::Output> {
     let mut work = pin!(work);
     poll_fn(|cx| {
         if let Poll::Ready(output) = work.as_mut().poll(cx) {
             return Poll::Ready(Some(output));
         }
-        respond.poll_gone(cx).map(|()| None)
+        gone(cx).map(|()| None)
     })
     .await
 }
@@ -344,17 +348,11 @@ impl Responses {
 
     /// Runs `work` until it is done, or, with `None`, until the client is gone.
     pub(crate) async fn unless_gone<F: Future>(&mut self, work: F) -> Option<F::Output> {
-        let mut work = pin!(work);
-        poll_fn(|cx| {
-            if let Poll::Ready(output) = work.as_mut().poll(cx) {
-                return Poll::Ready(Some(output));
-            }
-            match &mut self.send {
-                Some(send) => send.poll_gone(cx).map(|()| None),
-                None => Poll::Ready(None),
-            }
-        })
-        .await
+        let gone = |cx: &mut Context<'_>| match &mut self.send {
+            Some(send) => send.poll_gone(cx),
+            None => Poll::Ready(()),
+        };
+        unless(gone, work).await
     }
 
     /// Ends the stream: with OK, or with an error.

@@ -23,7 +23,7 @@ use hyper::body::Body;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::call::{Call, Status};
+use super::call::{Call, Status, unless};
 use super::io::{CoalescingIo, Socket, flushing};
 use super::keepalive::{Pinger, Traffic};
 use super::{Handler, Remote, Settings, body, limits};
@@ -185,7 +185,11 @@ async fn plain<H: Handler>(
 ) {
     let head_only = request.method() == http::Method::HEAD;
     let request = request.map(body::of_http2);
-    let (head, body) = handler.http(settings, request).await.response.into_parts();
+    let answer = handler.http(settings, request);
+    // Whoever has gone does not want it any more: a lock, say, must not be taken for nobody.
+    let gone = |cx: &mut Context<'_>| respond.poll_reset(cx).map(drop);
+    let Some(answer) = unless(gone, answer).await else { return };
+    let (head, body) = answer.response.into_parts();
     let ended = head_only || body.is_end_stream();
     // Errors mean that the client is gone.
     if let Ok(stream) = respond.send_response(http::Response::from_parts(head, ()), ended)

@@ -226,13 +226,9 @@ async fn connection<H: Handler>(
     if prepare(&stream).is_err() {
         return;
     }
-    // One deadline for both, or a client could be silent twice.
-    let opened = timeout(limits::HANDSHAKE_DEADLINE, open(stream, settings.tls.as_deref()));
-    let (stream, remote, http2, replay) = tokio::select! {
-        Ok(Some(opened)) = opened => opened,
-        () = stopping.cancelled() => return,
-        else => return,
-    };
+    let opening = open(stream, settings.tls.as_deref());
+    let opened = in_time(limits::HANDSHAKE_DEADLINE, opening, &stopping).await;
+    let Some(Opened { stream, remote, http2, replay }) = opened else { return };
     let socket = Socket::new(stream);
     if http2 {
         http2::serve(socket, replay, handler, settings, remote, stopping).await;
@@ -241,8 +237,32 @@ async fn connection<H: Handler>(
     }
 }
 
+/// A connection of which it is known what the client speaks.
+struct Opened {
+    stream: Stream,
+    remote: Remote,
+    http2: bool,
+    /// What was read to find that out.
+    replay: Bytes,
+}
+
+/// What `opening` comes to, unless it fails, takes longer than `limit` (one limit for all its
+/// steps, or a client could be silent twice), or the server stops: then the connection goes with
+/// it.
+async fn in_time(
+    limit: Duration,
+    opening: impl Future<Output = Option<Opened>>,
+    stopping: &CancellationToken,
+) -> Option<Opened> {
+    // A pattern of `select!` that does not match only disables its branch: none is matched here.
+    tokio::select! {
+        opened = timeout(limit, opening) => opened.ok().flatten(),
+        () = stopping.cancelled() => None,
+    }
+}
+
 /// Does the handshake, if there is to be one, and finds out whether the client speaks HTTP/2.
-async fn open(stream: Bare, tls: Option<&Acceptor>) -> Option<(Stream, Remote, bool, Bytes)> {
+async fn open(stream: Bare, tls: Option<&Acceptor>) -> Option<Opened> {
     let (mut stream, remote) = match tls {
         None => (Stream::Bare(stream), Remote::default()),
         Some(acceptor) => {
@@ -257,7 +277,7 @@ async fn open(stream: Bare, tls: Option<&Acceptor>) -> Option<(Stream, Remote, b
         }
     };
     let (http2, replay) = is_http2(&mut stream).await.ok()?;
-    Some((stream, remote, http2, replay))
+    Some(Opened { stream, remote, http2, replay })
 }
 
 /// Logs a handshake that failed, in etcd's words. Whoever only looked whether somebody listens, as

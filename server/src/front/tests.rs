@@ -68,6 +68,10 @@ fn start() -> (Front, SocketAddr) {
 }
 
 fn start_with(tls: Option<Acceptor>) -> (Front, SocketAddr) {
+    serve(tls, Echo)
+}
+
+fn serve(tls: Option<Acceptor>, handler: impl Handler) -> (Front, SocketAddr) {
     let address = Address::Tcp { host: "127.0.0.1".to_owned(), port: 0 };
     let listener = Listener::bind(&address, SocketOptions::default()).unwrap();
     let Listener::Tcp(tcp) = &listener else { unreachable!("a TCP address was bound") };
@@ -80,7 +84,7 @@ fn start_with(tls: Option<Acceptor>) -> (Front, SocketAddr) {
         max_concurrent_streams: 100,
         keepalive: KEEPALIVE,
     };
-    (Front::start(vec![(listener, settings)], 2, &Arc::new(Echo)).unwrap(), address)
+    (Front::start(vec![(listener, settings)], 2, &Arc::new(handler)).unwrap(), address)
 }
 
 async fn channel(address: SocketAddr) -> Channel {
@@ -185,6 +189,87 @@ fn garbage_and_silence_hurt_nobody() {
     }
     drop(silent);
     w_01_http1_on_the_same_port();
+    front.stop();
+}
+
+/// Both ends of a connection.
+async fn pair() -> (tokio::net::TcpStream, Bare) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    (client, Bare::Tcp(listener.accept().await.unwrap().0))
+}
+
+#[tokio::test]
+async fn tls_01_a_handshake_that_fails_or_is_late_ends_with_its_connection() {
+    let folder = tempfile::tempdir().unwrap();
+    let (acceptor, _) = tls::self_signed_pair(folder.path());
+    let stopping = CancellationToken::new();
+    let (soon, late) = (Duration::from_millis(20), Duration::from_secs(3600));
+    for (said, closes, tls, limit) in [
+        (&b""[..], false, Some(&acceptor), soon),
+        (b"\x16\x03\x01", false, Some(&acceptor), soon),
+        (b"GET / HTTP/1.1\r\n\r\n", false, Some(&acceptor), late),
+        (b"", true, Some(&acceptor), late),
+        (b"", true, None, late),
+        (b"PRI * HTTP/2.0", false, None, soon),
+    ] {
+        let (mut client, server) = pair().await;
+        client.write_all(said).await.unwrap();
+        if closes {
+            client.shutdown().await.unwrap();
+        }
+        // That it returns at all is the point: its task ends then, and the socket is closed.
+        assert!(in_time(limit, open(server, tls), &stopping).await.is_none(), "{said:?}");
+        // An end by close or by reset.
+        _ = client.read_to_end(&mut Vec::new()).await;
+    }
+    let (_client, server) = pair().await;
+    stopping.cancel();
+    assert!(in_time(late, open(server, None), &stopping).await.is_none());
+}
+
+/// Never answers plain HTTP, and tells when work on a request begins and when it is dropped.
+struct Never(mpsc::UnboundedSender<&'static str>);
+
+struct Work(mpsc::UnboundedSender<&'static str>);
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        _ = self.0.send("dropped");
+    }
+}
+
+impl Handler for Never {
+    fn grpc(
+        self: &Arc<Self>,
+        path: &str,
+        call: Call,
+    ) -> Result<BoxFuture<'static, ()>, (Call, Status)> {
+        Err((call, unknown_method(path, |_| false)))
+    }
+
+    async fn http(self: &Arc<Self>, _: Settings, _: http::Request<RequestBody>) -> Answer {
+        self.0.send("begun").unwrap();
+        let _work = Work(self.0.clone());
+        std::future::pending().await
+    }
+}
+
+#[tokio::test]
+async fn gw_05_a_request_that_is_reset_is_not_worked_on_any_more() {
+    let (told, mut tale) = mpsc::unbounded_channel();
+    let (front, address) = serve(None, Never(told));
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let request = http::Request::post(format!("http://{address}/v3/lock/lock")).body(()).unwrap();
+    let (_response, mut body) = client.send_request(request, true).unwrap();
+    assert_eq!(tale.recv().await, Some("begun"));
+    body.send_reset(h2::Reason::CANCEL);
+    // The connection goes on: it is the reset that ends the work.
+    assert_eq!(tale.recv().await, Some("dropped"));
+    assert!(!connection.is_finished());
+    drop(client);
     front.stop();
 }
 
