@@ -16,6 +16,8 @@ use std::io;
 use bytes::{Buf, BufMut, BytesMut};
 use loona_hpack::Decoder;
 
+use super::limits;
+
 /// Octets before a frame's payload (RFC 9113, 4.1).
 const FRAME_HEADER: usize = 9;
 /// Octets of the connection preface.
@@ -26,6 +28,10 @@ const END_STREAM: u8 = 0x1;
 const END_HEADERS: u8 = 0x4;
 const PADDED: u8 = 0x8;
 const PRIORITY: u8 = 0x20;
+/// The size of the table of headers that we let clients fill: h2's, which is the protocol's.
+const TABLE_BYTES: usize = 4096;
+/// What a header counts for beyond its octets (RFC 9113, 6.5.2).
+const HEADER_OVERHEAD: usize = 32;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
@@ -50,13 +56,15 @@ pub(super) struct AuthorityFilter {
 
 impl AuthorityFilter {
     pub(super) fn new(max_frame: u32) -> AuthorityFilter {
+        let mut decoder = Decoder::new();
+        decoder.set_max_allowed_table_size(TABLE_BYTES);
         AuthorityFilter {
             mode: Mode::Watching,
             preface_left: PREFACE,
             incoming: BytesMut::new(),
             outgoing: BytesMut::new(),
             block: None,
-            decoder: Decoder::new(),
+            decoder,
             max_frame: max_frame as usize,
         }
     }
@@ -110,7 +118,7 @@ impl AuthorityFilter {
                     return Ok(());
                 };
                 if block.len() + frame.len() > self.max_frame {
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, "headers too large"));
+                    return Err(too_large());
                 }
                 block.put_slice(&frame[FRAME_HEADER..]);
             }
@@ -128,17 +136,20 @@ impl AuthorityFilter {
     }
 
     fn block_complete(&mut self, stream: u32, flags: u8, block: &[u8]) -> io::Result<()> {
-        let broken = |_| io::Error::new(io::ErrorKind::InvalidData, "headers that do not decode");
-        let headers = self.decoder.decode(block).map_err(broken)?;
-        let sound = |(name, value): &(Vec<u8>, Vec<u8>)| {
+        let headers = headers(&mut self.decoder, block)?;
+        let sound = |(name, value): &Header| {
             name != b":authority" || http::uri::Authority::try_from(value.as_slice()).is_ok()
         };
         let flags = (flags & END_STREAM) | END_HEADERS;
-        if self.mode == Mode::Watching && headers.iter().all(sound) {
-            // The decoder's state is h2's to keep from here on: this block goes as it came.
+        if self.mode == Mode::Watching
+            && headers.as_ref().is_none_or(|headers| headers.iter().all(sound))
+        {
+            // The decoder's state is h2's to keep from here on: this block goes as it came. One
+            // that says too much is h2's to refuse.
             self.mode = Mode::Passing;
             return self.put_headers(stream, flags, block);
         }
+        let headers = headers.ok_or_else(too_large)?;
         self.mode = Mode::Rewriting;
         let mut rewritten = BytesMut::with_capacity(block.len() + 64);
         for (name, value) in headers.iter().filter(|header| sound(header)) {
@@ -152,7 +163,7 @@ impl AuthorityFilter {
 
     fn put_headers(&mut self, stream: u32, flags: u8, block: &[u8]) -> io::Result<()> {
         if block.len() > self.max_frame {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "headers too large"));
+            return Err(too_large());
         }
         let length = (block.len() as u32).to_be_bytes();
         self.outgoing.put_slice(&length[1..]);
@@ -161,6 +172,30 @@ impl AuthorityFilter {
         self.outgoing.put_slice(block);
         Ok(())
     }
+}
+
+fn too_large() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "headers too large")
+}
+
+/// Name and value.
+type Header = (Vec<u8>, Vec<u8>);
+
+/// The headers of a block; `None` if they are more than the front takes. A block may say a long
+/// header once and then refer to it with an octet each time: what is kept is counted, not what
+/// came.
+fn headers(decoder: &mut Decoder<'_>, block: &[u8]) -> io::Result<Option<Vec<Header>>> {
+    let mut headers = Vec::new();
+    let mut size = 0;
+    let decoded = decoder.decode_with_cb(block, |name, value| {
+        size += name.len() + value.len() + HEADER_OVERHEAD;
+        if size <= limits::MAX_HEADER_LIST as usize {
+            headers.push((name.into_owned(), value.into_owned()));
+        }
+    });
+    let broken = |_| io::Error::new(io::ErrorKind::InvalidData, "headers that do not decode");
+    decoded.map_err(broken)?;
+    Ok((size <= limits::MAX_HEADER_LIST as usize).then_some(headers))
 }
 
 /// The header block fragment of a HEADERS payload, without padding and priority.
@@ -208,7 +243,7 @@ mod tests {
         frame
     }
 
-    fn headers(authority: &str) -> BytesMut {
+    fn headers_with(authority: &str) -> BytesMut {
         let mut block = BytesMut::new();
         for (name, value) in [(":path", "/etcdserverpb.KV/Put"), (":authority", authority)] {
             // With incremental indexing, as real clients send it.
@@ -232,7 +267,7 @@ mod tests {
     fn w_01_sound_connections_pass_untouched() {
         let mut input = vec![b'P'; PREFACE];
         input.extend(frame(4, 0, 0, b"settin"));
-        input.extend(frame(HEADERS, END_HEADERS, 1, &headers("127.0.0.1:2379")));
+        input.extend(frame(HEADERS, END_HEADERS, 1, &headers_with("127.0.0.1:2379")));
         input.extend(frame(0, END_STREAM, 1, b"data"));
         for piece in [1, 7, 1_000] {
             let (filter, output) = filter(&input, piece);
@@ -244,7 +279,7 @@ mod tests {
     #[test]
     fn w_01_a_broken_authority_is_taken_out_of_every_block() {
         let mut input = vec![b'P'; PREFACE];
-        let block = headers("endpoint://client-0b/127.0.0.1:2379");
+        let block = headers_with("endpoint://client-0b/127.0.0.1:2379");
         // Padded, with priority, and continued.
         let mut first = vec![2, 0, 0, 0, 0, 16];
         first.extend(&block[..10]);
@@ -264,6 +299,40 @@ mod tests {
         for piece in [1, 7, 1_000] {
             assert_eq!(filter(&input, piece).1, wanted);
         }
+    }
+
+    /// A header of `length` octets that goes into the table, and `count` references to it.
+    fn bomb(length: usize, count: usize) -> BytesMut {
+        let mut block = BytesMut::new();
+        block.put_u8(0x40);
+        put_string(&mut block, b"x");
+        put_string(&mut block, &vec![b'v'; length]);
+        block.put_bytes(0x80 | 62, count);
+        block
+    }
+
+    #[test]
+    fn w_01_a_few_octets_do_not_become_a_gigabyte() {
+        let mut decoder = Decoder::new();
+        decoder.set_max_allowed_table_size(TABLE_BYTES);
+        let kept = |count| headers(&mut decoder, &bomb(4000, count)).unwrap().map(|all| all.len());
+        assert_eq!([0, 3, 4, 60_000].map(kept), [Some(1), Some(4), None, None]);
+        // A sound client's first block that is too large is refused by h2, which has the same
+        // limit; behind a broken authority there is nobody else to do it.
+        let preface = [b'P'; PREFACE];
+        let large = frame(HEADERS, END_HEADERS, 1, &bomb(4000, 60_000));
+        let (filter, output) = filter(&[&preface[..], &large].concat(), 1_000);
+        assert!(filter.is_passing() && output.ends_with(&large));
+        let mut filter = AuthorityFilter::new(65_536);
+        filter.feed(&preface).unwrap();
+        filter.feed(&frame(HEADERS, END_HEADERS, 1, &headers_with("endpoint://x/y"))).unwrap();
+        assert_eq!(filter.feed(&large).unwrap_err().to_string(), "headers too large");
+        // The table is not made larger than h2's.
+        let mut growth = BytesMut::from(&[0x3f, 0xe2, 0x1f][..]);
+        growth.put_slice(&headers_with("127.0.0.1:2379"));
+        let mut filter = AuthorityFilter::new(65_536);
+        filter.feed(&preface).unwrap();
+        assert!(filter.feed(&frame(HEADERS, END_HEADERS, 1, &growth)).is_err());
     }
 
     #[test]
