@@ -107,8 +107,7 @@ impl Server {
         let metrics = listen_all(&config.listen_metrics_urls, &metrics_settings, options)?;
         let mut peers = Vec::new();
         for url in &config.listen_peer_urls {
-            let tls = security.peers.clone().filter(|_| url.secure);
-            peers.push((listen(url, options)?, tls));
+            peers.push((listen(url, options)?, acceptor(url, security.peers.as_ref())?));
         }
         let peers = Peers { listeners: peers, dial: security.to_peers };
 
@@ -163,10 +162,19 @@ fn listen_all(
 ) -> Result<Vec<Bound>, ServeError> {
     urls.iter()
         .map(|url| {
-            let tls = settings.tls.clone().filter(|_| url.secure);
+            let tls = acceptor(url, settings.tls.as_ref())?;
             Ok((listen(url, options)?, Settings { tls, ..settings.clone() }))
         })
         .collect()
+}
+
+/// What secures the connections of `url`, if they are to be secure: those are never served plain.
+fn acceptor(url: &Url, tls: Option<&Arc<Acceptor>>) -> Result<Option<Arc<Acceptor>>, ServeError> {
+    match tls {
+        _ if !url.secure => Ok(None),
+        Some(tls) => Ok(Some(tls.clone())),
+        None => Err(ServeError::Tls(format!("there is no certificate for {url}"))),
+    }
 }
 
 fn listen(url: &Url, options: SocketOptions) -> Result<Listener, ServeError> {
@@ -331,6 +339,23 @@ struct Services {
     slow_request: Duration,
     router: Arc<Router>,
     pages: Pages,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tls_01_a_secure_url_is_never_served_plain() {
+        let url = |text| Url::parse(text).unwrap();
+        assert!(acceptor(&url("http://127.0.0.1:1"), None).unwrap().is_none());
+        for secure in ["https://127.0.0.1:1", "unixs://x"] {
+            let refused = acceptor(&url(secure), None).err().map(|error| error.to_string());
+            let text =
+                format!("cannot use the TLS configuration: there is no certificate for {secure}");
+            assert_eq!(refused, Some(text));
+        }
+    }
 }
 
 impl Handler for Services {

@@ -268,6 +268,18 @@ fn tls_02_versions_and_cipher_suites_are_the_ones_asked_for() -> Result<()> {
 }
 
 #[test]
+fn tls_01_plain_http_of_its_own_address_is_secured_too() -> Result<()> {
+    let pki = Pki::new()?;
+    let flags = "--cert-file=$D/server.pem --key-file=$D/server.key \
+                 --listen-client-http-urls=unixs://$STORE.sock";
+    // The other URLs do not ask for TLS.
+    let server = Server::start(Kind::Coracle, "http", &pki.fill(flags))?;
+    bare(&server.fill("unixs://$STORE.sock"), &pki.fill(CA))?;
+    ensure!(bare(&server.fill("unix://$STORE.sock"), "").is_err(), "served plain");
+    Ok(())
+}
+
+#[test]
 fn tls_01_what_cannot_be_served_is_refused() -> Result<()> {
     let pki = Pki::new()?;
     let files =

@@ -14,7 +14,7 @@
 //! curve of the keys that etcd's own `--auto-tls` leaves in a data directory.
 //!
 //! Invariants: nothing here blocks other connections, a handshake is part of its own connection's
-//! task; a file that cannot be used is said once and does not take away what worked before, except
+//! task, and files are read on threads that may wait; a file that cannot be used is said once and does not take away what worked before, except
 //! a list of revoked certificates, without which nobody is let in.
 
 mod accept;
@@ -60,8 +60,12 @@ impl Security {
                 "ignoring TLS cipher suites that are not implemented: weak ones"
             );
         }
-        let client_urls =
-            [config.listen_client_urls.as_slice(), config.listen_metrics_urls.as_slice()].concat();
+        let client_urls = [
+            config.listen_client_urls.as_slice(),
+            config.listen_client_http_urls.as_slice(),
+            config.listen_metrics_urls.as_slice(),
+        ];
+        let client_urls = client_urls.concat();
         let years = tls.self_signed_validity_years;
         let with_own = |files: &TlsSide, side: &str, urls: &[Url]| {
             let folder = config.data_dir.join("fixtures").join(side);
