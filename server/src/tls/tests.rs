@@ -72,7 +72,7 @@ fn certificate(common_name: &str, hosts: &[&str]) -> CertificateDer<'static> {
 
 #[tokio::test]
 async fn tls_01_peers_call_from_where_their_certificates_say() {
-    let loopback = "127.0.0.1".parse().unwrap();
+    let [loopback, mapped] = ["127.0.0.1", "::ffff:127.0.0.1"].map(|text| text.parse().unwrap());
     for (hosts, is_right) in [
         (&[][..], true),
         (&["127.0.0.1"], true),
@@ -82,8 +82,10 @@ async fn tls_01_peers_call_from_where_their_certificates_say() {
         (&["nowhere.invalid"], false),
         (&["*.invalid"], false),
     ] {
-        let checked = verify::check_address(&certificate("peer", hosts), loopback).await;
-        assert_eq!(checked.is_ok(), is_right, "{hosts:?}: {checked:?}");
+        for address in [loopback, mapped] {
+            let checked = verify::check_address(&certificate("peer", hosts), address).await;
+            assert_eq!(checked.is_ok(), is_right, "{hosts:?}: {checked:?}");
+        }
     }
 }
 

@@ -304,6 +304,8 @@ pub(super) async fn check_address(
     certificate: &CertificateDer<'_>,
     address: IpAddr,
 ) -> Result<(), String> {
+    // A listener of both families sees IPv4 as ::ffff:a.b.c.d, which no certificate names.
+    let address = address.to_canonical();
     let (names, is_right) = {
         let parsed = EndEntityCert::try_from(certificate).map_err(|error| error.to_string())?;
         let names: Vec<_> = parsed.valid_dns_names().map(str::to_owned).collect();
