@@ -141,6 +141,8 @@ impl Front {
                     drop(queues);
                     serve_accepted(accepted, handler, stopping).await;
                 });
+                // A disk that does not give a certificate's file is not waited for.
+                runtime.shutdown_background();
             };
             let thread = thread::Builder::new().name(format!("front-{index}")).spawn(run)?;
             front.threads.push(thread);

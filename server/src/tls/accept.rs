@@ -29,6 +29,7 @@ pub(crate) enum Side {
 #[derive(Debug)]
 pub(crate) struct Acceptor {
     config: Reloaded<Arc<ServerConfig>>,
+    revoked: Option<Arc<Revoked>>,
     checks_address: bool,
     /// Whether a certificate's common name may stand for a user: only with `client-cert-auth`.
     names_users: bool,
@@ -54,19 +55,23 @@ impl Acceptor {
             path => Some(Arc::new(Revoked::new(path))),
         };
         let make = {
-            let (files, policy) = (files.clone(), policy.clone());
+            let (files, policy, revoked) = (files.clone(), policy.clone(), revoked.clone());
             move |contents: &Contents| {
                 server_config(contents, &files, side, &policy, revoked.clone()).map(Arc::new)
             }
         };
         let config = Reloaded::load(paths, make)?;
-        Ok(Acceptor { config, checks_address, names_users: files.client_cert_auth })
+        Ok(Acceptor { config, revoked, checks_address, names_users: files.client_cert_auth })
     }
 
     /// Does a handshake. It takes as long as the client lets it: give it a deadline.
     pub(crate) async fn accept(&self, stream: Bare) -> io::Result<(Stream, Remote)> {
         let address = stream.remote_address();
-        let stream = TlsAcceptor::from(self.config.current()).accept(stream).await?;
+        let config = self.config.current().await?;
+        if let Some(revoked) = &self.revoked {
+            revoked.refresh().await?;
+        }
+        let stream = TlsAcceptor::from(config).accept(stream).await?;
         let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
         let mut common_name = None;
         if let Some(certificate) = certificates.first() {

@@ -84,7 +84,7 @@ impl Connector {
     /// Does a handshake with the server at `host`. Give it a deadline.
     pub(crate) async fn connect(&self, stream: Bare, host: &str) -> io::Result<Stream> {
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
-        let connector = TlsConnector::from(self.config.current());
+        let connector = TlsConnector::from(self.config.current().await?);
         let stream = connector.connect(name, stream).await?;
         Ok(Stream::Secure(Box::new(TlsStream::Client(stream))))
     }

@@ -13,9 +13,10 @@
 //! The library is rustls on aws-lc-rs: of the two providers it is the one that knows P-521, the
 //! curve of the keys that etcd's own `--auto-tls` leaves in a data directory.
 //!
-//! Invariants: nothing here blocks other connections, a handshake is part of its own connection's
-//! task, and files are read on threads that may wait; a file that cannot be used is said once and does not take away what worked before, except
-//! a list of revoked certificates, without which nobody is let in.
+//! Invariants: nothing here blocks other connections: a handshake is part of its own connection's
+//! task (a peer's has a thread for it), and files are read on threads that may wait. A file that
+//! cannot be used is said once and does not take away what worked before, except a list of revoked
+//! certificates, without which nobody is let in.
 
 mod accept;
 mod connect;

@@ -4,9 +4,11 @@
 //! and host names that are allowed, a list of revoked certificates, and that a peer calls from
 //! where its certificate says it lives.
 
+use std::io;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::task::spawn_blocking;
 use tokio_rustls::rustls;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -55,8 +57,8 @@ fn is_for(certificate: &CertificateDer<'_>, name: &str) -> bool {
     verify_server_name(&parsed, &name).is_ok()
 }
 
-fn refuse<T>(text: impl Into<String>) -> Result<T, Error> {
-    let other = OtherError(Arc::new(std::io::Error::other(text.into())));
+fn refuse<T>(text: impl AsRef<str>) -> Result<T, Error> {
+    let other = OtherError(Arc::new(io::Error::other(text.as_ref())));
     Err(CertificateError::Other(other).into())
 }
 
@@ -103,34 +105,59 @@ impl<'a> Iterator for Elements<'a> {
     }
 }
 
-/// The list of revoked certificates, read again for every connection.
+/// The list of revoked certificates, read again before every handshake.
 #[derive(Debug)]
 pub(super) struct Revoked {
     path: String,
-    /// What the file held when it was last parsed, and the list in it.
-    parsed: Mutex<Option<(Vec<u8>, CertRevocationList<'static>)>>,
+    /// Held by whoever reads the file.
+    reading: Arc<tokio::sync::Mutex<()>>,
+    parsed: Mutex<Result<Parsed, String>>,
 }
+
+/// What the file held when it was last read, and the list in it.
+type Parsed = (Vec<u8>, CertRevocationList<'static>);
 
 impl Revoked {
     pub(super) fn new(path: &str) -> Revoked {
-        Revoked { path: path.to_owned(), parsed: Mutex::default() }
+        let parsed = Mutex::new(Err(format!("{path} was not read yet")));
+        Revoked { path: path.to_owned(), reading: Arc::default(), parsed }
     }
 
-    /// Fails if one of `certificates` is revoked, or if the list cannot be read: whoever keeps such
-    /// a list does not want anybody to slip past it.
+    /// Reads the file, on a thread that may wait for it. Fails only when the runtime ends: what
+    /// else goes wrong is for [`Revoked::check`] to say.
+    pub(super) async fn refresh(self: &Arc<Self>) -> io::Result<()> {
+        let reading = self.reading.clone().lock_owned().await;
+        let revoked = self.clone();
+        let read = move || {
+            let _reading = reading;
+            revoked.read();
+        };
+        Ok(spawn_blocking(read).await?)
+    }
+
+    fn read(&self) {
+        let parsed = match read_file(&self.path) {
+            Ok(content) if self.parsed().as_ref().is_ok_and(|(had, _)| *had == content) => return,
+            Ok(content) => revocation_list(&content)
+                .map(|list| (content, list))
+                .map_err(|error| format!("{}: {error}", self.path)),
+            Err(error) => Err(error),
+        };
+        *self.parsed() = parsed;
+    }
+
+    fn parsed(&self) -> MutexGuard<'_, Result<Parsed, String>> {
+        self.parsed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Fails if one of `certificates` is revoked, or if the list could not be read: whoever keeps
+    /// such a list does not want anybody to slip past it.
     fn check<'a>(
         &self,
         certificates: impl Iterator<Item = &'a CertificateDer<'a>>,
     ) -> Result<(), Error> {
-        let content = read_file(&self.path).or_else(refuse)?;
-        let mut parsed = self.parsed.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = parsed.take().filter(|(had, _)| *had == content).map(|(_, list)| list);
-        let list = match known {
-            Some(list) => list,
-            None => revocation_list(&content)
-                .or_else(|error| refuse(format!("{}: {error}", self.path)))?,
-        };
-        let (_, list) = parsed.insert((content, list));
+        let parsed = self.parsed();
+        let (_, list) = parsed.as_ref().or_else(refuse)?;
         for certificate in certificates {
             let Ok(certificate) = EndEntityCert::try_from(certificate) else {
                 return Err(CertificateError::BadEncoding.into());
@@ -328,7 +355,7 @@ pub(super) async fn check_address(
         return Err(format!("x509: certificate is not valid for {address}"));
     }
     // It may ask a name server, and not answer for seconds.
-    let reverse = tokio::task::spawn_blocking(move || dns_lookup::lookup_addr(&address)).await;
+    let reverse = spawn_blocking(move || dns_lookup::lookup_addr(&address)).await;
     let own_name = reverse.ok().and_then(Result::ok).unwrap_or_default();
     let own_name = own_name.trim_end_matches('.');
     for name in &names {
