@@ -34,7 +34,7 @@ use crate::front::call::{Call, Status};
 use crate::front::{Front, Handler, Plain, Settings};
 use crate::http::Pages;
 use crate::net::{Listener, SocketOptions};
-use crate::platform::{Identity, Native, NativeDisk, PeerListener, TcpTransport};
+use crate::platform::{Handshakes, Identity, Native, NativeDisk, PeerListener, TcpTransport};
 use crate::rpc::{self, Member, Outlook, Router};
 use crate::secrets::Secrets;
 use crate::tls::{Acceptor, Connector, Security};
@@ -260,12 +260,13 @@ fn run_node(
     result: oneshot::Sender<Result<Started, ServeError>>,
 ) {
     runtime.block_on(async {
-        let transport = Arc::new(TcpTransport::new(Handle::current(), peers.dial));
-        let native = Native::new(Arc::new(disk), transport, secrets);
         let election_timeout = config.node.election_timeout;
         let started = async {
+            let handshakes = Handshakes::start()?;
+            let transport = TcpTransport::new(Handle::current(), handshakes.clone(), peers.dial);
+            let native = Native::new(Arc::new(disk), Arc::new(transport), secrets);
             let member = Node::start(config.node, native).await?;
-            serve_peers(&member, peers.listeners, &stopping)?;
+            serve_peers(&member, peers.listeners, &handshakes, &stopping)?;
             member.check_before_serving().await?;
             let (seen, outlook) = watch::channel(Outlook::default());
             tokio::spawn(rpc::keep_looking(member.clone(), election_timeout, seen));
@@ -283,6 +284,7 @@ fn run_node(
 fn serve_peers(
     member: &Arc<Member>,
     listeners: Vec<(Listener, Option<Arc<Acceptor>>)>,
+    handshakes: &Handshakes,
     stopping: &CancellationToken,
 ) -> Result<(), ServeError> {
     let info = member.info();
@@ -299,11 +301,14 @@ fn serve_peers(
         let listener = listener.into_async()?;
         let member = member.clone();
         let traffic = member.platform().traffic().clone();
+        let known = member.clone();
+        let knows = move |id| known.others().contains(&id);
         let handle = move |from, request| {
             let member = member.clone();
             async move { member.handle_peer(from, request).await }
         };
-        let peers = PeerListener { identity, handle, tls, traffic, stopping: deaf.clone() };
+        let (handshakes, stopping) = (handshakes.clone(), deaf.clone());
+        let peers = PeerListener { identity, handle, knows, tls, handshakes, traffic, stopping };
         tokio::spawn(peers.serve(listener));
     }
     Ok(())

@@ -11,7 +11,9 @@ use coracle_core::platform::{Disk, Passwords, Platform, TokenSigner, Transport, 
 use openraft_rt_tokio::TokioRuntime;
 
 pub(crate) use self::disk::NativeDisk;
-pub(crate) use self::transport::{Identity, PeerCounts, PeerListener, TcpTransport, Traffic};
+pub(crate) use self::transport::{
+    Handshakes, Identity, PeerCounts, PeerListener, TcpTransport, Traffic,
+};
 use self::worker::ThreadWorker;
 use crate::secrets::Secrets;
 

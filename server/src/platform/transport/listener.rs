@@ -9,13 +9,15 @@ use bytes::Bytes;
 use coracle_core::api::coraclepb::{Hello, PeerRequest, PeerResponse, peer_request::Request};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::frame::{self, FrameReader, Kind, MAX_FRAME, MAX_HELLO};
-use super::traffic::Traffic;
+use super::traffic::{PeerTraffic, Traffic};
 use super::{
-    HANDSHAKE_TIMEOUT, HELLO_TIMEOUT, Identity, MAX_IN_FLIGHT, PROTOCOL, check_hello, prepare,
+    HANDSHAKE_TIMEOUT, HELLO_TIMEOUT, Handshakes, Identity, MAX_IN_FLIGHT, MAX_NAMELESS, PROTOCOL,
+    STRANGER_IDLE, check_hello, prepare,
 };
 use crate::front::io::{Socket, flushing};
 use crate::front::report_rejected;
@@ -26,32 +28,41 @@ use crate::tls::Acceptor;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts peers for the member that `identity` names.
-pub(crate) struct PeerListener<H> {
+pub(crate) struct PeerListener<H, K> {
     pub(crate) identity: Identity,
     /// Called with the identifier of the asking member (0 if it does not know itself yet).
     pub(crate) handle: H,
+    /// Whether a member of this identifier is one of the cluster, as far as this one knows.
+    pub(crate) knows: K,
     /// Without one the connections are plain.
     pub(crate) tls: Option<Arc<Acceptor>>,
+    pub(crate) handshakes: Handshakes,
     pub(crate) traffic: Traffic,
     pub(crate) stopping: CancellationToken,
 }
 
-impl<H, F> PeerListener<H>
+impl<H, K, F> PeerListener<H, K>
 where
+    K: Fn(u64) -> bool + Send + Sync + 'static,
     H: Fn(u64, PeerRequest) -> F + Send + Sync + 'static,
     F: Future<Output = PeerResponse> + Send + 'static,
 {
     /// Serves `listener` until `stopping`. Nothing that a peer sends ends it.
     pub(crate) async fn serve(self, listener: AsyncListener) {
         let listener_of_all = Arc::new(self);
+        let nameless = Arc::new(Semaphore::new(MAX_NAMELESS));
+        let next = async || {
+            let place = nameless.clone().acquire_owned().await.map_err(io::Error::other)?;
+            Ok::<_, io::Error>((place, listener.accept().await?))
+        };
         loop {
             let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
+                accepted = next() => accepted,
                 () = listener_of_all.stopping.cancelled() => return,
             };
             match accepted {
-                Ok(stream) => {
-                    tokio::spawn(listener_of_all.clone().connection(stream));
+                Ok((place, stream)) => {
+                    tokio::spawn(listener_of_all.clone().connection(stream, place));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a peer connection; trying again");
@@ -61,7 +72,8 @@ where
         }
     }
 
-    async fn connection(self: Arc<Self>, accepted: Accepted) {
+    /// Serves a connection, which has its `place` among those without a name until it has one.
+    async fn connection(self: Arc<Self>, accepted: Accepted, place: OwnedSemaphorePermit) {
         let Ok(stream) = accepted.into_async() else { return };
         let remote = stream.remote_address();
         if prepare(&stream).is_err() {
@@ -70,8 +82,9 @@ where
         let stream = match &self.tls {
             None => Stream::Bare(stream),
             Some(acceptor) => {
-                let accepted = timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await;
-                match accepted.unwrap_or_else(|late| Err(late.into())) {
+                let acceptor = acceptor.clone();
+                let handshake = async move { acceptor.accept(stream).await };
+                match self.handshakes.run(HANDSHAKE_TIMEOUT, handshake).await {
                     Ok((stream, _)) => stream,
                     Err(error) => {
                         let text = "rejected connection on peer endpoint";
@@ -81,7 +94,7 @@ where
             }
         };
         let socket = Socket::new(stream);
-        let answering = flushing(&socket, self.answer(&socket));
+        let answering = flushing(&socket, self.answer(&socket, place));
         let ended = tokio::select! {
             ended = answering => ended.and_then(|ended| ended),
             () = self.stopping.cancelled() => return,
@@ -95,34 +108,59 @@ where
         }
     }
 
-    async fn answer(&self, socket: &Socket) -> io::Result<()> {
+    async fn answer(&self, socket: &Socket, place: OwnedSemaphorePermit) -> io::Result<()> {
         let mut reader = FrameReader::default();
         let mut io = socket.io(Bytes::new());
         let hello = timeout(HELLO_TIMEOUT, reader.next(&mut io, MAX_HELLO)).await??;
         let theirs = self.welcome(socket, hello).await?;
-        let traffic = self.traffic.peer(theirs.from);
+        drop(place);
+        match theirs.cluster_id {
+            0 => self.answer_stranger(socket, reader).await,
+            _ => self.answer_peer(socket, reader, theirs.from).await,
+        }
+    }
+
+    /// Answers a process that does not know its cluster yet, or says so: one question at a time.
+    async fn answer_stranger(&self, socket: &Socket, mut reader: FrameReader) -> io::Result<()> {
+        let traffic = self.traffic.peer(0);
+        let mut io = socket.io(Bytes::new());
+        loop {
+            let request = timeout(STRANGER_IDLE, reader.next(&mut io, MAX_HELLO)).await??;
+            traffic.received(request.payload.len());
+            let message = frame::decode::<PeerRequest>(request.payload)?;
+            if !matches!(message.request, Some(Request::Members(_))) {
+                return Err(frame::invalid("a request from outside the cluster".to_owned()));
+            }
+            let answer = (self.handle)(0, message).await;
+            reply(socket, &traffic, request.id, &answer).await?;
+        }
+    }
+
+    async fn answer_peer(
+        &self,
+        socket: &Socket,
+        mut reader: FrameReader,
+        from: u64,
+    ) -> io::Result<()> {
+        let mut traffic = self.traffic.peer(0);
+        let mut is_known = false;
+        let mut io = socket.io(Bytes::new());
         let mut answers = FuturesUnordered::new();
         loop {
             tokio::select! {
                 request = reader.next(&mut io, MAX_FRAME), if answers.len() < MAX_IN_FLIGHT => {
                     let request = request?;
+                    if !is_known && (self.knows)(from) {
+                        is_known = true;
+                        traffic = self.traffic.peer(from);
+                    }
                     traffic.received(request.payload.len());
                     let message = frame::decode::<PeerRequest>(request.payload)?;
-                    let stranger = theirs.cluster_id == 0;
-                    if stranger && !matches!(message.request, Some(Request::Members(_))) {
-                        return Err(frame::invalid("a request from outside the cluster".to_owned()));
-                    }
-                    let answer = (self.handle)(theirs.from, message);
+                    let answer = (self.handle)(from, message);
                     answers.push(async move { (request.id, answer.await) });
                 }
                 Some((id, answer)) = answers.next(), if !answers.is_empty() => {
-                    let Some(frame) = frame::encode(id, Kind::Response, &answer) else {
-                        return Err(frame::invalid("an answer is too large".to_owned()));
-                    };
-                    // The dialling side always reads, so this wait ends.
-                    socket.room().await?;
-                    traffic.sent(frame.len());
-                    socket.push(&frame);
+                    reply(socket, &traffic, id, &answer).await?;
                 }
             }
         }
@@ -152,4 +190,20 @@ where
         }
         Ok(theirs)
     }
+}
+
+async fn reply(
+    socket: &Socket,
+    traffic: &PeerTraffic,
+    id: u64,
+    answer: &PeerResponse,
+) -> io::Result<()> {
+    let Some(frame) = frame::encode(id, Kind::Response, answer) else {
+        return Err(frame::invalid("an answer is too large".to_owned()));
+    };
+    // The dialling side always reads, so this wait ends.
+    socket.room().await?;
+    traffic.sent(frame.len());
+    socket.push(&frame);
+    Ok(())
 }

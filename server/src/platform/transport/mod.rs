@@ -11,13 +11,16 @@
 //!
 //! Both sides check the other's [`Hello`]: another protocol, another cluster, or another member
 //! than the one that was meant ends the connection before any request. A process that does not know
-//! its cluster yet says cluster 0, and is answered `Members` requests only.
+//! its cluster yet says cluster 0, and is answered `Members` requests only: small ones, and one at
+//! least every [`STRANGER_IDLE`].
 //!
-//! Everything runs on the node's runtime: an append goes from Raft to the socket without a hop to
-//! another thread. A connection whose peer acknowledges nothing for [`UNACKNOWLEDGED`] breaks, so
-//! that a healed partition is noticed by dialling again, not by TCP's growing retransmit timer.
+//! Everything but handshakes runs on the node's runtime: an append goes from Raft to the socket
+//! without a hop to another thread. A connection whose peer acknowledges nothing for
+//! [`UNACKNOWLEDGED`] breaks, so that a healed partition is noticed by dialling again, not by TCP's
+//! growing retransmit timer.
 
 mod frame;
+mod handshakes;
 mod listener;
 mod peer;
 #[cfg(test)]
@@ -37,13 +40,18 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+pub(crate) use self::handshakes::Handshakes;
 pub(crate) use self::listener::PeerListener;
-use self::peer::Peer;
+use self::peer::{Dialler, Peer};
 pub(crate) use self::traffic::{PeerCounts, Traffic};
 use crate::net::Bare;
 use crate::tls::Connector;
 
 const PROTOCOL: u32 = 1;
+/// Connections that have not said who they are yet; more wait to be accepted.
+const MAX_NAMELESS: usize = 1024;
+/// How long a process that is in no cluster may say nothing.
+const STRANGER_IDLE: Duration = Duration::from_secs(10);
 /// Requests of one connection that wait for their answer.
 const MAX_IN_FLIGHT: usize = 4096;
 const DIAL_TIMEOUT: Duration = Duration::from_secs(1);
@@ -68,6 +76,7 @@ pub(crate) struct TcpTransport {
 
 struct Peers {
     runtime: Handle,
+    handshakes: Handshakes,
     tls: Arc<Connector>,
     traffic: Traffic,
     by_key: Mutex<BTreeMap<PeerKey, Peer>>,
@@ -83,11 +92,12 @@ struct PeerKey {
 }
 
 impl TcpTransport {
-    /// A transport whose connections run on `runtime`, the node's, and whose handshakes `tls` does.
-    pub(crate) fn new(runtime: Handle, tls: Connector) -> TcpTransport {
+    /// A transport whose connections run on `runtime`, the node's, and whose handshakes `tls` does
+    /// on the thread of `handshakes`.
+    pub(crate) fn new(runtime: Handle, handshakes: Handshakes, tls: Connector) -> TcpTransport {
         let (identity, _) = watch::channel(None);
         let (traffic, by_key) = Default::default();
-        let peers = Peers { runtime, tls: Arc::new(tls), traffic, by_key };
+        let peers = Peers { runtime, handshakes, tls: Arc::new(tls), traffic, by_key };
         TcpTransport { identity, peers: Arc::new(peers) }
     }
 
@@ -142,8 +152,13 @@ impl Peers {
             from: own.map_or(0, |own| own.member_id),
             to: key.id,
         };
-        let (tls, traffic) = (self.tls.clone(), self.traffic.peer(key.id));
-        let peer = Peer::start(&self.runtime, key.urls.clone(), hello, tls, traffic);
+        let dialler = Dialler {
+            urls: key.urls.clone(),
+            hello,
+            handshakes: self.handshakes.clone(),
+            tls: self.tls.clone(),
+        };
+        let peer = Peer::start(&self.runtime, dialler, self.traffic.peer(key.id));
         by_key.insert(key, peer.clone());
         peer
     }

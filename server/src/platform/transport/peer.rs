@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::frame::{self, FrameReader, Kind, MAX_FRAME, MAX_HELLO};
 use super::traffic::PeerTraffic;
-use super::{DIAL_TIMEOUT, HELLO_TIMEOUT, MAX_IN_FLIGHT, check_hello, prepare};
+use super::{DIAL_TIMEOUT, HELLO_TIMEOUT, Handshakes, MAX_IN_FLIGHT, check_hello, prepare};
 use crate::config::urls::Url;
 use crate::front::io::{Socket, flushing};
 use crate::net::{Bare, Stream};
@@ -42,15 +42,9 @@ struct Outgoing {
 
 impl Peer {
     /// Starts the task; it dials when there is a request.
-    pub(super) fn start(
-        runtime: &Handle,
-        urls: Vec<String>,
-        hello: Hello,
-        tls: Arc<Connector>,
-        traffic: Arc<PeerTraffic>,
-    ) -> Peer {
+    pub(super) fn start(runtime: &Handle, dialler: Dialler, traffic: Arc<PeerTraffic>) -> Peer {
         let (queue, requests) = mpsc::channel(MAX_IN_FLIGHT);
-        runtime.spawn(run(requests, urls, hello, tls, traffic));
+        runtime.spawn(run(requests, dialler, traffic));
         Peer { queue, next_id: Arc::default() }
     }
 
@@ -70,16 +64,10 @@ impl Peer {
 }
 
 /// Dials when there is something to say, and again when the connection breaks.
-async fn run(
-    mut requests: mpsc::Receiver<Outgoing>,
-    urls: Vec<String>,
-    hello: Hello,
-    tls: Arc<Connector>,
-    traffic: Arc<PeerTraffic>,
-) {
+async fn run(mut requests: mpsc::Receiver<Outgoing>, dialler: Dialler, traffic: Arc<PeerTraffic>) {
     let mut pause = FIRST_PAUSE;
     while let Some(first) = requests.recv().await {
-        let error = match dial(&urls, &hello, &tls).await {
+        let error = match dialler.dial().await {
             Ok((socket, reader)) => {
                 pause = FIRST_PAUSE;
                 traffic.connected();
@@ -99,40 +87,49 @@ async fn run(
     }
 }
 
-/// Tries the URLs in order; the error is the last one's.
-async fn dial(
-    urls: &[String],
-    hello: &Hello,
-    tls: &Connector,
-) -> Result<(Socket, FrameReader), TransportError> {
-    let mut error = TransportError::Unreachable("the peer has no URL".to_owned());
-    for url in urls {
-        let stream = match connect(url, tls).await {
-            Ok(stream) => stream,
-            Err(cause) => {
-                error = TransportError::Unreachable(format!("{url}: {cause}"));
-                continue;
-            }
-        };
-        let socket = Socket::new(stream);
-        let said = timeout(HELLO_TIMEOUT, flushing(&socket, greet(&socket, hello))).await;
-        match said.map_err(io::Error::from).and_then(|said| said) {
-            Ok(Ok(reader)) => return Ok((socket, reader)),
-            Ok(Err(refusal)) => error = refusal,
-            Err(cause) => error = TransportError::Unreachable(format!("{url}: {cause}")),
-        }
-    }
-    Err(error)
+/// How a peer is reached.
+pub(super) struct Dialler {
+    pub(super) urls: Vec<String>,
+    pub(super) hello: Hello,
+    pub(super) handshakes: Handshakes,
+    pub(super) tls: Arc<Connector>,
 }
 
-async fn connect(url: &str, tls: &Connector) -> io::Result<Stream> {
-    let url = Url::parse(url).map_err(frame::invalid)?;
-    let stream = timeout(DIAL_TIMEOUT, Bare::connect(&url.address)).await??;
-    prepare(&stream)?;
-    if !url.secure {
-        return Ok(Stream::Bare(stream));
+impl Dialler {
+    /// Tries the URLs in order; the error is the last one's.
+    async fn dial(&self) -> Result<(Socket, FrameReader), TransportError> {
+        let mut error = TransportError::Unreachable("the peer has no URL".to_owned());
+        for url in &self.urls {
+            let stream = match self.connect(url).await {
+                Ok(stream) => stream,
+                Err(cause) => {
+                    error = TransportError::Unreachable(format!("{url}: {cause}"));
+                    continue;
+                }
+            };
+            let socket = Socket::new(stream);
+            let greeting = flushing(&socket, greet(&socket, &self.hello));
+            let said = timeout(HELLO_TIMEOUT, greeting).await;
+            match said.map_err(io::Error::from).and_then(|said| said) {
+                Ok(Ok(reader)) => return Ok((socket, reader)),
+                Ok(Err(refusal)) => error = refusal,
+                Err(cause) => error = TransportError::Unreachable(format!("{url}: {cause}")),
+            }
+        }
+        Err(error)
     }
-    timeout(HELLO_TIMEOUT, tls.connect(stream, url.host())).await?
+
+    async fn connect(&self, url: &str) -> io::Result<Stream> {
+        let url = Url::parse(url).map_err(frame::invalid)?;
+        let stream = timeout(DIAL_TIMEOUT, Bare::connect(&url.address)).await??;
+        prepare(&stream)?;
+        if !url.secure {
+            return Ok(Stream::Bare(stream));
+        }
+        let tls = self.tls.clone();
+        let handshake = async move { tls.connect(stream, url.host()).await };
+        self.handshakes.run(HELLO_TIMEOUT, handshake).await
+    }
 }
 
 /// Says who we are, and hears whether that is welcome.

@@ -6,6 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
+use super::frame::MAX_HELLO;
 use super::*;
 use crate::net::AsyncListener;
 use crate::tls::{self, Policy};
@@ -34,30 +35,46 @@ async fn member_2() -> (PeerTarget, CancellationToken) {
     let url = format!("http://{}", listener.local_addr().unwrap());
     let listener = AsyncListener::Tcp(listener);
     let stopping = CancellationToken::new();
-    let identity = Identity { cluster_id: CLUSTER, member_id: 2 };
+    serve(listener, Traffic::default(), stopping.clone());
+    (PeerTarget { id: 2, urls: vec![url] }, stopping)
+}
+
+/// Answers as member 2 of [`CLUSTER`], which has a member 1 besides.
+fn serve(listener: AsyncListener, traffic: Traffic, stopping: CancellationToken) {
     let peers = PeerListener {
-        identity,
+        identity: Identity { cluster_id: CLUSTER, member_id: 2 },
         handle: answer,
+        knows: |id| id == 1,
         tls: None,
-        traffic: Traffic::default(),
-        stopping: stopping.clone(),
+        handshakes: Handshakes::start().unwrap(),
+        traffic,
+        stopping,
     };
     tokio::spawn(peers.serve(listener));
-    (PeerTarget { id: 2, urls: vec![url] }, stopping)
 }
 
 fn connector() -> Connector {
     Connector::new(tls::Identity::default(), &Policy::default()).unwrap()
 }
 
+fn nameless() -> TcpTransport {
+    TcpTransport::new(Handle::current(), Handshakes::start().unwrap(), connector())
+}
+
 fn transport(cluster_id: u64) -> TcpTransport {
-    let transport = TcpTransport::new(Handle::current(), connector());
+    let transport = nameless();
     transport.set_identity(Identity { cluster_id, member_id: 1 });
     transport
 }
 
 fn read_index() -> PeerRequest {
     PeerRequest { request: Some(Request::ReadIndex(pb::ReadIndex {})), asker: None }
+}
+
+/// A request of `length` bytes and a few.
+fn propose(length: usize) -> PeerRequest {
+    let request = pb::Propose { commands: vec![vec![1; length].into()] };
+    PeerRequest { request: Some(Request::Propose(request)), asker: None }
 }
 
 fn members() -> PeerRequest {
@@ -73,8 +90,7 @@ async fn requests_are_answered_in_any_number_and_order() {
         asker: None,
     };
     let never = transport.call(target.clone(), never, Duration::from_millis(300));
-    let large = pb::Propose { commands: vec![vec![1; 1 << 20].into(); 8] };
-    let large = PeerRequest { request: Some(Request::Propose(large)), asker: None };
+    let large = propose(8 << 20);
     let mut calls = Vec::new();
     for _ in 0..100 {
         calls.push(transport.call(target.clone(), read_index(), LIMIT));
@@ -107,7 +123,7 @@ async fn another_cluster_and_the_wrong_member_are_refused() {
 #[tokio::test]
 async fn before_it_knows_its_cluster_a_member_may_only_ask_for_members() {
     let (target, _stopping) = member_2().await;
-    let transport = TcpTransport::new(Handle::current(), connector());
+    let transport = nameless();
     let unknown = PeerTarget { id: 0, ..target.clone() };
     assert!(transport.call(unknown.clone(), members(), LIMIT).await.is_ok());
     // Anything else waits, and then goes over another connection, with a name.
@@ -122,13 +138,34 @@ async fn before_it_knows_its_cluster_a_member_may_only_ask_for_members() {
 async fn a_request_of_a_stranger_ends_its_connection() {
     let (target, _stopping) = member_2().await;
     let anonymous = Hello { protocol: PROTOCOL, cluster_id: 0, from: 0, to: 0 };
-    let mut stream = TcpStream::connect(&target.urls[0]["http://".len()..]).await.unwrap();
     let hello = frame::encode(0, frame::Kind::Hello, &anonymous).unwrap();
     let request = frame::encode(1, frame::Kind::Request, &read_index()).unwrap();
-    stream.write_all(&[hello, request].concat()).await.unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await.unwrap();
-    assert!(answer.len() < 64, "a Hello and nothing else");
+    // Of one that claims to be long the rest is not waited for.
+    let long = frame::encode(1, frame::Kind::Request, &propose(MAX_HELLO)).unwrap();
+    for request in [request, long.slice(..16)] {
+        let mut stream = TcpStream::connect(&target.urls[0]["http://".len()..]).await.unwrap();
+        stream.write_all(&[hello.clone(), request].concat()).await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        assert!(answer.len() < 64, "a Hello and nothing else");
+    }
+}
+
+#[tokio::test]
+async fn only_members_are_counted_by_name() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target =
+        PeerTarget { id: 2, urls: vec![format!("http://{}", listener.local_addr().unwrap())] };
+    let traffic = Traffic::default();
+    serve(AsyncListener::Tcp(listener), traffic.clone(), CancellationToken::new());
+    for member_id in [1, 77] {
+        let transport = nameless();
+        transport.set_identity(Identity { cluster_id: CLUSTER, member_id });
+        transport.call(target.clone(), read_index(), LIMIT).await.unwrap();
+    }
+    assert_eq!(traffic.identifiers(), [0, 1], "77 says that it is 77, and nobody else does");
+    let received = |id| traffic.counts(id).received;
+    assert!(received(1) > 0 && received(0) == received(1), "{} {}", received(0), received(1));
 }
 
 #[tokio::test]
@@ -141,11 +178,7 @@ async fn an_unreachable_peer_fails_fast_and_is_tried_again() {
     let failed = transport.call(target.clone(), read_index(), LIMIT).await;
     assert!(matches!(failed, Err(TransportError::Unreachable(_))), "{failed:?}");
     let listener = AsyncListener::Tcp(TcpListener::bind(address).await.unwrap());
-    let identity = Identity { cluster_id: CLUSTER, member_id: 2 };
-    let stopping = CancellationToken::new();
-    let peers =
-        PeerListener { identity, handle: answer, tls: None, traffic: Traffic::default(), stopping };
-    tokio::spawn(peers.serve(listener));
+    serve(listener, Traffic::default(), CancellationToken::new());
     // Until the pause is over requests fail at once.
     while transport.call(target.clone(), read_index(), LIMIT).await.is_err() {
         tokio::task::yield_now().await;

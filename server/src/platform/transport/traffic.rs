@@ -32,7 +32,8 @@ pub(crate) struct PeerCounts {
 }
 
 impl Traffic {
-    /// The counts of member `id`. Strangers, who do not know themselves yet, share those of 0.
+    /// The counts of member `id`, for good: for identifiers of the member table only. All others,
+    /// who do not know themselves yet or say anything, share those of 0.
     pub(super) fn peer(&self, id: u64) -> Arc<PeerTraffic> {
         self.lock().entry(id).or_default().clone()
     }
@@ -41,6 +42,11 @@ impl Traffic {
     pub(crate) fn counts(&self, id: u64) -> PeerCounts {
         let peers = self.lock();
         peers.get(&id).map(|peer| peer.counts()).unwrap_or_default()
+    }
+
+    #[cfg(test)]
+    pub(super) fn identifiers(&self) -> Vec<u64> {
+        self.lock().keys().copied().collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<PeerTraffic>>> {
