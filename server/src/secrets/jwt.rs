@@ -13,7 +13,7 @@ use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{
     Algorithm, AlgorithmFamily, DecodingKey, EncodingKey, Header, Validation, decode, encode,
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::config::JwtConfig;
 
@@ -26,11 +26,38 @@ pub(super) struct JwtSigner {
     ttl: Duration,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize)]
 struct Body {
     username: String,
     revision: u64,
     exp: u64,
+}
+
+/// What is asked of a token that somebody else may have signed: no more and no less than etcd does
+/// with Go's library. Numbers may have fractions; a time that is 0 or not there does not matter;
+/// `aud`, `iat` and all others are not looked at.
+#[derive(Deserialize)]
+struct Asked {
+    username: String,
+    revision: f64,
+    #[serde(default, deserialize_with = "number")]
+    exp: Option<f64>,
+    #[serde(default, deserialize_with = "number")]
+    nbf: Option<f64>,
+}
+
+/// A number if there is anything: `null` is none.
+fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    f64::deserialize(deserializer).map(Some)
+}
+
+impl Asked {
+    /// Whether the token is good at `now`, in seconds.
+    fn holds_at(&self, now: f64) -> bool {
+        let time = |claim: Option<f64>| claim.filter(|time| *time != 0.0).map(f64::trunc);
+        time(self.exp).is_none_or(|end| now < end)
+            && time(self.nbf).is_none_or(|begin| now >= begin)
+    }
 }
 
 impl JwtSigner {
@@ -60,7 +87,10 @@ impl JwtSigner {
             )
         };
         if family == AlgorithmFamily::Hmac {
-            let secret = private.or(public).ok_or_else(missing_key)?;
+            // A public key is no secret.
+            let secret = private.filter(|secret| !secret.is_empty()).ok_or_else(|| {
+                "--auth-token: missing key data: priv-key is the file of the secret".to_owned()
+            })?;
             let (sign, verify) =
                 (Some(EncodingKey::from_secret(&secret)), DecodingKey::from_secret(&secret));
             return Ok(JwtSigner { algorithm, sign, verify, ttl: config.ttl });
@@ -108,8 +138,8 @@ impl TokenSigner for JwtSigner {
             let text = "auth: token signing attempted with verify-only key";
             return Err(Error::Other(Code::Unknown, text.to_owned()));
         };
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let body = Body { username: user.to_owned(), revision, exp: (since + self.ttl).as_secs() };
+        let exp = (since_epoch() + self.ttl).as_secs();
+        let body = Body { username: user.to_owned(), revision, exp };
         encode(&Header::new(self.algorithm), &body, key).map_err(|error| {
             Error::Other(Code::Internal, format!("auth: signing a token failed: {error}"))
         })
@@ -118,10 +148,17 @@ impl TokenSigner for JwtSigner {
     fn verify(&self, token: &str) -> Option<Claims> {
         // Only the configured method: a token that names another one is somebody's trick.
         let mut validation = Validation::new(self.algorithm);
-        validation.leeway = 0;
-        let body = decode::<Body>(token, &self.verify, &validation).ok()?.claims;
-        Some(Claims { user: body.username, revision: body.revision })
+        // The claims are judged below.
+        (validation.validate_exp, validation.validate_aud) = (false, false);
+        validation.required_spec_claims.clear();
+        let asked = decode::<Asked>(token, &self.verify, &validation).ok()?.claims;
+        let holds = asked.holds_at(since_epoch().as_secs_f64());
+        holds.then_some(Claims { user: asked.username, revision: asked.revision as u64 })
     }
+}
+
+fn since_epoch() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 fn family(algorithm: Algorithm) -> AlgorithmFamily {
