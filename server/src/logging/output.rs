@@ -123,32 +123,54 @@ struct LogFile {
     rotation: Option<LogRotation>,
     file: File,
     size: u64,
+    /// The size at which it is tried again to begin anew, after that has failed.
+    retry_at: u64,
 }
 
 impl LogFile {
     fn open(path: PathBuf, rotation: Option<LogRotation>) -> io::Result<LogFile> {
         let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path)?;
         let size = file.metadata()?.len();
-        Ok(LogFile { path, rotation, file, size })
+        Ok(LogFile { path, rotation, file, size, retry_at: 0 })
     }
 
     fn write(&mut self, line: &[u8]) -> io::Result<()> {
         if let Some(rotation) = self.rotation
             && self.size > 0
-            && self.size + line.len() as u64 > rotation.max_size_megabytes.saturating_mul(MEGABYTE)
+            && self.size + line.len() as u64
+                > rotation.max_size_megabytes.saturating_mul(MEGABYTE).max(self.retry_at)
         {
-            self.rotate(rotation)?;
+            return self.begin_anew(line, rotation);
         }
+        self.append(line)
+    }
+
+    fn append(&mut self, line: &[u8]) -> io::Result<()> {
         self.file.write_all(line)?;
         self.size += line.len() as u64;
         Ok(())
     }
 
-    fn rotate(&mut self, rotation: LogRotation) -> io::Result<()> {
+    /// Writes `line` as the first of a new file. Whatever fails, it is written, if need be to the
+    /// old file: better one that is too large than a log that has fallen silent.
+    fn begin_anew(&mut self, line: &[u8], rotation: LogRotation) -> io::Result<()> {
+        let rotated = self.rotate();
+        if rotated.is_err() {
+            self.retry_at = self.size.saturating_add(MEGABYTE);
+        }
+        self.append(line)?;
+        rotated.and_then(|()| remove_old(&self.path, rotation))
+    }
+
+    fn rotate(&mut self) -> io::Result<()> {
         let kept = backup_name(&self.path, &now_for_a_name()?);
-        fs::rename(&self.path, &kept)?;
+        match fs::rename(&self.path, &kept) {
+            // Somebody has moved or removed it already.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            renamed => renamed?,
+        }
         *self = LogFile::open(self.path.clone(), self.rotation)?;
-        remove_old(&self.path, rotation)
+        Ok(())
     }
 }
 
@@ -247,6 +269,41 @@ mod tests {
         assert!(names[0].starts_with("etcd-20") && names[0].ends_with(".log"), "{names:?}");
         assert_eq!(names[2], "etcd.log");
         assert_eq!(fs::metadata(&path).unwrap().len(), 700_000);
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn log_01_a_rotation_that_fails_silences_nothing() {
+        let folder = scratch("failing-rotation");
+        let inner = folder.join("logs");
+        fs::create_dir(&inner).unwrap();
+        let path = inner.join("etcd.log");
+        let rotation = LogRotation {
+            max_size_megabytes: 1,
+            max_age_days: 0,
+            max_backups: 0,
+            local_time: false,
+            compress: false,
+        };
+        let mut file = LogFile::open(path.clone(), Some(rotation)).unwrap();
+        let line = vec![b'x'; 700_000];
+        file.write(&line).unwrap();
+        // The folder has another name: neither renaming nor opening works.
+        let elsewhere = folder.join("elsewhere");
+        fs::rename(&inner, &elsewhere).unwrap();
+        assert!(file.write(&line).is_err());
+        file.write(b"tried again only later\n").unwrap();
+        let moved = elsewhere.join("etcd.log");
+        assert_eq!(fs::metadata(&moved).unwrap().len(), 1_400_023);
+        // It is back; and then somebody takes the file away.
+        fs::rename(&elsewhere, &inner).unwrap();
+        for _ in 0..2 {
+            file.write(&line).unwrap();
+        }
+        assert_eq!(fs::metadata(&path).unwrap().len(), 700_000);
+        fs::remove_file(&path).unwrap();
+        file.write(&line).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), line);
         fs::remove_dir_all(folder).unwrap();
     }
 
