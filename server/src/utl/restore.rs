@@ -30,17 +30,31 @@ pub(super) fn restore(parsed: &Parsed) -> Result<String, Failure> {
     }
     let database = snapshot_file::open(&path)?;
     tracing::info!(path, data_dir, "restoring snapshot");
-    let disk = NativeDisk::open(Path::new(&data_dir), true)
-        .map_err(|error| Failure::error(format!("cannot use the data-dir {data_dir}: {error}")))?;
-    if let Err(failure) = import(&database, Arc::new(disk), &cluster) {
-        // Only folders that are empty go: another attempt may have the same name.
-        for folder in ["member", ""] {
-            _ = std::fs::remove_dir(Path::new(&data_dir).join(folder));
-        }
-        return Err(failure);
-    }
+    restore_into(&data_dir, &database, &cluster)?;
     tracing::info!(path, data_dir, "restored snapshot");
     Ok(String::new())
+}
+
+/// Makes `data_dir`, which is empty or not there, the data directory of a member. If that fails it
+/// is as before: another attempt may have the same name.
+fn restore_into(
+    data_dir: &str,
+    database: &coracle_bolt::Database<Positioned>,
+    cluster: &NewCluster,
+) -> Result<(), Failure> {
+    let folder = Path::new(data_dir);
+    let existed = folder.exists();
+    let disk = NativeDisk::open(folder, true)
+        .map_err(|error| Failure::error(format!("cannot use the data-dir {data_dir}: {error}")))?;
+    let imported = import(database, Arc::new(disk), cluster);
+    if imported.is_err() {
+        // What cannot be removed is said by the next attempt.
+        _ = std::fs::remove_dir_all(folder.join("member"));
+        if !existed {
+            _ = std::fs::remove_dir(folder);
+        }
+    }
+    imported
 }
 
 /// Makes what `database` holds the state of a new member on the empty `disk`.
@@ -84,4 +98,46 @@ fn check_folders(data_dir: &str, wal_dir: &str) -> Result<(), Failure> {
         return Err(Failure::error(format!("wal-dir {wal_dir:?} exists")));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use coracle_bolt::Writer;
+
+    use super::*;
+
+    /// A database with an entry in the bucket of keys that cannot be one.
+    fn broken_database(path: &Path) {
+        let fill = |writer: &mut Writer| {
+            writer.bucket(b"key").unwrap();
+            writer.put(b"no revision", b"no value").unwrap();
+        };
+        let mut measuring = Writer::measuring();
+        fill(&mut measuring);
+        let mut writer = Writer::writing(measuring.finish().unwrap());
+        fill(&mut writer);
+        writer.finish().unwrap();
+        std::fs::write(path, writer.take()).unwrap();
+    }
+
+    #[test]
+    fn mnt_07_a_restore_that_fails_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("broken.db");
+        broken_database(&path);
+        let database = snapshot_file::open(path.to_str().unwrap()).unwrap();
+        let (name, url) = ("default".to_owned(), "http://localhost:2380".to_owned());
+        let cluster =
+            NewCluster::new(&[(name.clone(), url.clone())], "token", &name, &[url]).unwrap();
+        let data_dir = folder.path().join("new");
+        let text = data_dir.to_str().unwrap();
+        for exists in [false, true] {
+            if exists {
+                std::fs::create_dir(&data_dir).unwrap();
+            }
+            assert!(restore_into(text, &database, &cluster).is_err());
+            assert_eq!(data_dir.exists(), exists);
+            assert!(check_folders(text, "").is_ok(), "another attempt is possible");
+        }
+    }
 }
