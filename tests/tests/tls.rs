@@ -17,7 +17,7 @@ use coracle_tests::cluster::{Cluster, Kind};
 use coracle_tests::grpc::{KvClient, WatchClient};
 use coracle_tests::programs::{self, EtcdctlRelease};
 use coracle_tests::tls::channel;
-use coracle_tests::tls::client::{Client, bare};
+use coracle_tests::tls::client::{Client, bare, say};
 use coracle_tests::tls::pki::Pki;
 use coracle_tests::tls::server::{Server, refusal};
 use tokio::task::JoinSet;
@@ -370,6 +370,46 @@ fn tls_01_certificates_and_authorities_are_replaced_while_it_runs() -> Result<()
     fs::copy(path("other-ca.pem"), path("live-ca.pem"))?;
     bare(&endpoint, &pki.fill(STRANGER))?;
     ensure!(shown().is_err(), "an authority that was taken away is still trusted");
+    Ok(())
+}
+
+#[test]
+fn auth_11_gw_08_a_certificate_signs_in_and_not_at_the_gateway() -> Result<()> {
+    let pki = Pki::new()?;
+    let flags = "--cert-file=$D/server.pem --key-file=$D/server.key --client-cert-auth \
+                 --trusted-ca-file=$D/ca.pem";
+    for kind in [Kind::Coracle, Kind::Etcd] {
+        let server = Server::start(kind, "https", &pki.fill(flags))?;
+        let endpoint = format!("https://{}", server.address);
+        let (client, other) = (pki.fill(CLIENT), pki.fill(OTHER));
+        for words in [
+            "user add root:pw",
+            "user grant-role root root",
+            // By its certificate only.
+            "user add client --no-password",
+            "user grant-role client root",
+            "auth enable",
+        ] {
+            let mut ctl = Command::new(programs::coracle()?);
+            ctl.args(["ctl", "--endpoints", &endpoint]).args(client.split_whitespace());
+            let output = ctl.args(words.split_whitespace()).output()?;
+            ensure!(output.status.success(), "{kind:?}: {words}: {output:?}");
+        }
+        Client::CoracleCtl.ask(&endpoint, &client, true)?;
+        ensure!(Client::CoracleCtl.ask(&endpoint, &other, false).is_err(), "{kind:?}");
+        for path in ["/v3/kv/range", "/v3beta/kv/range"] {
+            let request = format!(
+                "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+                 Content-Length: 14\r\n\r\n{{\"key\":\"a2V5\"}}"
+            );
+            let (answer, _) = say(&endpoint, &client, &request)?;
+            let refused = "CommonName of client sending a request against gateway will be ignored";
+            ensure!(
+                answer.starts_with("HTTP/1.1 400 ") && answer.contains(refused),
+                "{kind:?}, {path}: {answer}"
+            );
+        }
+    }
     Ok(())
 }
 

@@ -94,6 +94,7 @@ impl Pages {
             }
             Plain::Client => {}
         }
+        modernise(&mut request);
         if let Some(refusal) = self.refusal(&request) {
             return whole_page(refusal).into();
         }
@@ -101,7 +102,6 @@ impl Pages {
         let mut answer = if request.method() == Method::OPTIONS {
             Response::new(whole(Bytes::new())).into()
         } else {
-            modernise(&mut request);
             self.client_page(request).await
         };
         self.access.allow_origin(origin, &mut answer.response);

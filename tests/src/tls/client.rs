@@ -83,6 +83,14 @@ impl<S: Read + Write> Stream for S {}
 
 /// Asks for `/version` over HTTP/1.1.
 pub fn bare(endpoint: &str, flags: &str) -> Result<Option<Agreed>> {
+    let request = "GET /version HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    let (answer, agreed) = say(endpoint, flags, request)?;
+    ensure!(answer.contains("\"etcdserver\""), "answered {answer:?}");
+    Ok(agreed)
+}
+
+/// Says `request`, and gives what is answered until the server closes the connection.
+pub fn say(endpoint: &str, flags: &str, request: &str) -> Result<(String, Option<Agreed>)> {
     let (scheme, address) = endpoint.split_once("://").context("an endpoint has a scheme")?;
     let mut stream: Box<dyn Stream> = match scheme {
         "unix" | "unixs" => {
@@ -97,32 +105,31 @@ pub fn bare(endpoint: &str, flags: &str) -> Result<Option<Agreed>> {
         }
     };
     if matches!(scheme, "http" | "unix") {
-        version(&mut stream)?;
-        return Ok(None);
+        return Ok((exchange(&mut stream, request)?, None));
     }
     let host = if scheme == "unixs" { "etcd.sock" } else { "127.0.0.1" };
     let connection = ClientConnection::new(Arc::new(config(flags)?), ServerName::try_from(host)?)?;
     let mut stream = StreamOwned::new(connection, stream);
-    version(&mut stream)?;
+    let answer = exchange(&mut stream, request)?;
     let connection = &stream.conn;
     let version = connection.protocol_version().context("a handshake was done")?;
     let suite = connection.negotiated_cipher_suite().context("a handshake was done")?;
     let certificates = connection.peer_certificates().context("the server has a certificate")?;
-    Ok(Some(Agreed {
+    let agreed = Agreed {
         version: format!("{version:?}"),
         suite: format!("{:?}", suite.suite()),
         certificate: certificates[0].to_vec(),
-    }))
+    };
+    Ok((answer, Some(agreed)))
 }
 
-fn version(stream: &mut impl Stream) -> Result<()> {
-    stream.write_all(b"GET /version HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+fn exchange(stream: &mut impl Stream, request: &str) -> Result<String> {
+    stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     // Go closes without a farewell of TLS; what counts is what was read.
     let end = stream.read_to_end(&mut answer);
-    let text = String::from_utf8_lossy(&answer);
-    ensure!(text.contains("\"etcdserver\""), "answered {text:?}, then {end:?}");
-    Ok(())
+    ensure!(!answer.is_empty(), "no answer, but {end:?}");
+    Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
 /// What `flags` say about TLS.
