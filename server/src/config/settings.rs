@@ -160,7 +160,7 @@ pub struct LogRotation {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Warning {
     Text(String),
-    /// An `ETCD_…` variable that is none, with its value.
+    /// The name of an `ETCD_…` variable that is none.
     UnknownVariable(String),
     /// The value of `ETCD_VERSION`, which many images set for themselves.
     SpecialVariable(String),

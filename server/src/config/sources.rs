@@ -223,7 +223,8 @@ fn from_flags_and_environment(
             continue;
         }
         let Some(flag) = FLAGS.iter().find(|flag| flags::variable(flag.name) == *variable) else {
-            values.warnings.push(Warning::UnknownVariable(format!("{variable}={value}")));
+            // Its value may be somebody's password.
+            values.warnings.push(Warning::UnknownVariable(variable.clone()));
             continue;
         };
         if on_command_line.contains(&flag.name) {
