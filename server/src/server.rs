@@ -15,7 +15,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use coracle_core::limits::GRPC_OVERHEAD_BYTES;
 use coracle_core::node::{Node, StartError, StopReason};
@@ -117,9 +117,9 @@ impl Server {
         let (http, gates) = (config.http.clone(), config.gates.clone());
         let (node, member, outlook) = NodeThread::start(config, disk, secrets, peers).await?;
         let (serving, is_serving) = watch::channel(true);
-        let router = Arc::new(Router::new(member.clone(), outlook, is_serving));
+        let router = Arc::new(Router::new(member.clone(), outlook, is_serving, slow_request));
         let pages = Pages::new(member.clone(), router.clone(), &http, gates, max_message_bytes);
-        let services = Arc::new(Services { slow_request, router, pages });
+        let services = Arc::new(Services { router, pages });
         let metrics = Front::start(metrics, 1, &services)?;
         if timeout(PUBLISH_LIMIT, member.published()).await.is_err() {
             tracing::warn!("the cluster is not ready, serving clients nevertheless");
@@ -314,36 +314,28 @@ fn serve_peers(
     Ok(())
 }
 
-/// Calls that last as long as their clients like.
-const STREAMS: [&str; 6] = [
-    "/etcdserverpb.KV/RangeStream",
-    "/etcdserverpb.Watch/Watch",
-    "/etcdserverpb.Lease/LeaseKeepAlive",
-    "/etcdserverpb.Maintenance/Snapshot",
-    "/v3electionpb.Election/Observe",
-    "/grpc.health.v1.Health/Watch",
-];
-
-/// Tells the log of a call that takes longer than `limit`, in etcd's words.
-async fn timed(answer: BoxFuture<'static, ()>, limit: Duration, path: String) {
-    let began = Instant::now();
-    answer.await;
-    let spent = began.elapsed();
-    if spent > limit {
-        tracing::warn!(
-            "time spent" = format!("{spent:?}"),
-            "response type" = path,
-            "request stats"
-        );
-    }
-}
-
 /// What the front hands its calls to.
 struct Services {
-    /// `--warning-unary-request-duration`
-    slow_request: Duration,
     router: Arc<Router>,
     pages: Pages,
+}
+
+impl Handler for Services {
+    fn grpc(
+        self: &Arc<Self>,
+        path: &str,
+        call: Call,
+    ) -> Result<BoxFuture<'static, ()>, (Call, Status)> {
+        self.router.route(path, call)
+    }
+
+    async fn http(
+        self: &Arc<Self>,
+        settings: Settings,
+        request: http::Request<RequestBody>,
+    ) -> Answer {
+        self.pages.answer(settings, request).await
+    }
 }
 
 #[cfg(test)]
@@ -360,28 +352,5 @@ mod tests {
                 format!("cannot use the TLS configuration: there is no certificate for {secure}");
             assert_eq!(refused, Some(text));
         }
-    }
-}
-
-impl Handler for Services {
-    fn grpc(
-        self: &Arc<Self>,
-        path: &str,
-        call: Call,
-    ) -> Result<BoxFuture<'static, ()>, (Call, Status)> {
-        let answer = self.router.route(path, call)?;
-        Ok(if STREAMS.contains(&path) {
-            answer
-        } else {
-            Box::pin(timed(answer, self.slow_request, path.to_owned()))
-        })
-    }
-
-    async fn http(
-        self: &Arc<Self>,
-        settings: Settings,
-        request: http::Request<RequestBody>,
-    ) -> Answer {
-        self.pages.answer(settings, request).await
     }
 }

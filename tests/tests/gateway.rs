@@ -191,6 +191,23 @@ async fn gw_01_paths_and_methods() -> Result<()> {
 }
 
 #[tokio::test]
+async fn log_01_slow_calls_are_told_also_of_the_gateway() -> Result<()> {
+    let flags = ["--warning-unary-request-duration=1ns"];
+    let cluster = Cluster::start_with(Kind::Coracle, 1, &flags)?;
+    let mut client = HttpClient::new(&cluster.client_address(0));
+    client.post("/v3/kv/put", r#"{"key":"Zm9v"}"#).await?;
+    client.post("/v3/lease/keepalive", r#"{"ID":"77"}"#).await?;
+    let told = |path: &str| {
+        let lines = cluster.logs();
+        lines.lines().any(|line| line.contains("request stats") && line.contains(path))
+    };
+    ensure!(told("/etcdserverpb.KV/Put"), "{}", cluster.log_tails());
+    // Streams last as long as their clients like.
+    ensure!(!told("/etcdserverpb.Lease/LeaseKeepAlive"), "{}", cluster.log_tails());
+    Ok(())
+}
+
+#[tokio::test]
 async fn gw_04_an_error_key_for_old_clients() -> Result<()> {
     let flags = [&FLAGS[..], &["--gateway-error-key"]].concat();
     let cluster = Cluster::start_with(Kind::Coracle, 1, &flags)?;

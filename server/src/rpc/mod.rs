@@ -18,7 +18,7 @@ mod watch;
 use std::collections::HashMap;
 use std::future::pending;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use coracle_core::auth::{Caller, Credentials};
 use coracle_core::error::Error;
@@ -114,6 +114,8 @@ pub(crate) struct Router {
     by_path: HashMap<&'static str, (&'static Method, Arc<Counters>)>,
     outlook: watch_channel::Receiver<Outlook>,
     serving: watch_channel::Receiver<bool>,
+    /// `--warning-unary-request-duration`
+    slow_request: Duration,
     client_versions: ClientVersions,
     watch_sends: Arc<WatchSends>,
 }
@@ -124,11 +126,12 @@ impl Router {
         member: Arc<Member>,
         outlook: watch_channel::Receiver<Outlook>,
         serving: watch_channel::Receiver<bool>,
+        slow_request: Duration,
     ) -> Router {
         let methods = SERVICES.into_iter().flatten();
         let by_path = methods.map(|method| (method.path, (method, Arc::default()))).collect();
         let (client_versions, watch_sends) = Default::default();
-        Router { member, by_path, outlook, serving, client_versions, watch_sends }
+        Router { member, by_path, outlook, serving, slow_request, client_versions, watch_sends }
     }
 
     /// The work of a call, or why there is none.
@@ -163,7 +166,10 @@ impl Router {
             serving: self.serving.clone(),
             watch_sends: self.watch_sends.clone(),
         };
-        Ok((method.run)(context, call))
+        let work = (method.run)(context, call);
+        // Streams last as long as their clients like.
+        let is_timed = method.kind == "unary";
+        Ok(if is_timed { Box::pin(timed(work, self.slow_request, method.path)) } else { work })
     }
 
     /// How long sending on watch streams takes.
@@ -180,6 +186,20 @@ impl Router {
     pub(crate) fn counters(&self) -> impl Iterator<Item = (&'static Method, &Counters)> {
         let methods = SERVICES.into_iter().flatten();
         methods.filter_map(|method| Some((method, &*self.by_path.get(method.path)?.1)))
+    }
+}
+
+/// Tells the log of a call that takes longer than `limit`, in etcd's words.
+async fn timed(work: BoxFuture<'static, ()>, limit: Duration, path: &'static str) {
+    let began = Instant::now();
+    work.await;
+    let spent = began.elapsed();
+    if spent > limit {
+        tracing::warn!(
+            "time spent" = format!("{spent:?}"),
+            "response type" = path,
+            "request stats"
+        );
     }
 }
 
