@@ -40,7 +40,8 @@ pub struct Config {
     pub warnings: Vec<Warning>,
 }
 
-/// `--grpc-keepalive-…`; zero means never.
+/// `--grpc-keepalive-…`. Zero leaves what grpc-go does by itself: for `min_time` 5 minutes; for the
+/// other two, if one of them is zero, 2 hours and 20 seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeepaliveConfig {
     pub min_time: Duration,

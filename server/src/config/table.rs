@@ -57,11 +57,11 @@ pub(super) const FLAGS: &[Flag] = &[
     acts(Member, "max-concurrent-streams", Unsigned32, "4294967295",
         "Maximum number of open streams of one connection."),
     flag(Member, "grpc-keepalive-min-time", Time, "5s", Acts)
-        .help("Least time that a client must leave between two pings."),
+        .help("Least time that a client must leave between two pings; 0: 5m."),
     flag(Member, "grpc-keepalive-interval", Time, "2h", Acts)
-        .help("Time after which the server pings a silent client; 0: never."),
+        .help("Time after which the server pings a silent client; if it or the timeout is 0: 2h."),
     flag(Member, "grpc-keepalive-timeout", Time, "20s", Acts)
-        .help("Time after which a connection whose ping is not answered is closed; 0: never."),
+        .help("Time in which a ping must be answered; if it or the interval is 0: 20s."),
     flag(Member, "socket-reuse-port", Bool, "false", Acts)
         .help("Set SO_REUSEPORT on the sockets listened on."),
     flag(Member, "socket-reuse-address", Bool, "false", Acts)

@@ -238,6 +238,22 @@ impl Pinger {
 mod tests {
     use super::*;
 
+    #[tokio::test]
+    async fn w_05_zero_leaves_the_defaults_of_grpc_go() {
+        let (zero, second) = (Duration::ZERO, Duration::from_secs(1));
+        for (interval, timeout, effect) in [
+            (zero, zero, (7200, 20)),
+            (second, zero, (7200, 20)),
+            (zero, second, (7200, 20)),
+            (second, second, (1, 1)),
+        ] {
+            let pinger = Pinger::new(KeepaliveConfig { min_time: zero, interval, timeout }, None);
+            assert_eq!((pinger.interval.as_secs(), pinger.timeout.as_secs()), effect);
+        }
+        let config = KeepaliveConfig { min_time: zero, interval: zero, timeout: zero };
+        assert_eq!(Traffic::new(&config).min_time.as_secs(), 300);
+    }
+
     const CONFIG: KeepaliveConfig = KeepaliveConfig {
         min_time: Duration::from_secs(5),
         interval: Duration::from_secs(7200),
