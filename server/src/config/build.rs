@@ -20,6 +20,9 @@ use super::urls::Url;
 const MAX_ELECTION_MS: u64 = 50_000;
 /// Streams of one connection, whatever `--max-concurrent-streams` says.
 const MAX_CONCURRENT_STREAMS: u64 = 100_000;
+/// Largest request, whatever `--max-request-bytes` says: a message of gRPC has its length in 32
+/// bits, and its JSON is longer still.
+const MAX_REQUEST_BYTES: usize = 1 << 30;
 /// etcd: `defaultBatchInterval`.
 const DEFAULT_BATCH_INTERVAL: Duration = Duration::from_millis(100);
 /// Shortest interval of progress notifications (etcd: `minWatchProgressInterval`).
@@ -130,7 +133,7 @@ fn node_config(values: &Values) -> Result<NodeConfig, String> {
         snapshot_catchup_entries: number(values, "snapshot-catchup-entries"),
         quota_backend_bytes: signed(values, "quota-backend-bytes"),
         max_txn_ops: size("max-txn-ops")?,
-        max_request_bytes: size("max-request-bytes")?,
+        max_request_bytes: size("max-request-bytes")?.min(MAX_REQUEST_BYTES),
         strict_reconfig_check: boolean(values, "strict-reconfig-check"),
         max_learners: size("max-learners")?,
         auth_token_ttl: Duration::from_secs(number(values, "auth-token-ttl")),

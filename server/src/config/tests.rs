@@ -72,6 +72,14 @@ fn flags_come_in_four_forms() {
 }
 
 #[test]
+fn w_03_a_request_may_not_be_larger_than_its_length_can_say() {
+    for (given, effective) in [("1", 1), ("18446744073709551615", 1 << 30)] {
+        let config = config(&["--max-request-bytes", given], &[]);
+        assert_eq!(config.node.max_request_bytes, effective);
+    }
+}
+
+#[test]
 fn cfg_01_environment_fills_in_and_conflicts() {
     let config = config(
         &["--name", "a"],
