@@ -3,6 +3,7 @@
 //! | path | is |
 //! |---|---|
 //! | `root/usr/local/bin/coracle` | the static binary, with links by etcd's names |
+//! | `root/tmp` | an empty folder for everybody |
 //! | `Dockerfile` | an image of `root/` and nothing else |
 //! | `coracle.service`, `kubernetes/` | a systemd unit, example manifests |
 //! | `man/`, `completions/` | manual pages, completions for bash, zsh and fish |
@@ -11,7 +12,7 @@
 //! be had, glibc is linked statically, which costs name services of the system (`nsswitch.conf`).
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -91,6 +92,10 @@ fn lay_out(binary: &Path, dist: &Path) -> Result<()> {
     }
     let programs = dist.join("root/usr/local/bin");
     fs::create_dir_all(&programs)?;
+    // `etcdutl hashkv` works in a folder of its own there.
+    let scratch = dist.join("root/tmp");
+    fs::create_dir(&scratch)?;
+    fs::set_permissions(&scratch, fs::Permissions::from_mode(0o1777))?;
     let program = programs.join("coracle");
     fs::copy(binary, &program)?;
     run(Command::new("strip").arg(&program))?;
@@ -114,4 +119,25 @@ fn lay_out(binary: &Path, dist: &Path) -> Result<()> {
         version.lines().next().unwrap_or("")
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_image_has_the_program_its_names_and_a_folder_for_temporary_files() {
+        let dist = std::env::temp_dir().join(format!("coracle-dist-{}", std::process::id()));
+        // Any program that knows `--version`.
+        lay_out(Path::new("/bin/true"), &dist).unwrap();
+        let root = dist.join("root");
+        let mode = fs::metadata(root.join("tmp")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o1777);
+        for name in ETCD_NAMES {
+            let link = fs::read_link(root.join("usr/local/bin").join(name)).unwrap();
+            assert_eq!(link, Path::new("coracle"));
+        }
+        assert!(dist.join("Dockerfile").exists());
+        fs::remove_dir_all(dist).unwrap();
+    }
 }
