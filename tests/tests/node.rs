@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use coracle_core::api::etcdserverpb as pb;
-use coracle_core::api::mvccpb;
-use coracle_core::auth::Caller;
+use coracle_core::api::{authpb, coraclepb, mvccpb};
+use coracle_core::auth::{Caller, Credentials};
 use coracle_core::error::Error;
 use coracle_tests::local_cluster::{LocalCluster, LocalNode, eventually, peer_url};
 
@@ -246,4 +246,74 @@ async fn a_follower_that_lacks_purged_entries_gets_a_snapshot() {
     cluster.stop_node(lagging).await;
     cluster.start_node(lagging).await.expect("it starts from the received state");
     agree(&cluster).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mnt_07_a_stray_chunk_does_not_end_the_transfer_of_a_snapshot() {
+    let cluster = LocalCluster::start(1).await;
+    let node = &cluster.nodes[&1];
+    let chunk = |transfer, offset, data: &'static [u8]| {
+        let chunk =
+            coraclepb::SnapshotChunk { transfer, offset, data: data.into(), ..Default::default() };
+        let request = Some(coraclepb::peer_request::Request::Snapshot(chunk));
+        node.handle_peer(7, coraclepb::PeerRequest { request, asker: None })
+    };
+    let is_taken = |answer: coraclepb::PeerResponse| {
+        matches!(answer.response, Some(coraclepb::peer_response::Response::Snapshot(_)))
+    };
+    // The beginning of a frame: more is to come.
+    assert!(is_taken(chunk(1, 0, b"\x10\0").await));
+    for (transfer, offset) in [(2, 2), (1, 5)] {
+        assert!(!is_taken(chunk(transfer, offset, b"stray").await));
+    }
+    assert!(is_taken(chunk(1, 2, b"\0\0").await), "the transfer goes on");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kv_07_who_reads_of_a_member_that_stops_is_told_so() {
+    let cluster = LocalCluster::start(3).await;
+    let leader = cluster.leader().await;
+    let others: Vec<usize> = cluster.nodes.keys().copied().filter(|n| *n != leader).collect();
+    // Nobody confirms that it still leads, so that this read waits.
+    cluster.partition(&[leader], &others);
+    let node = cluster.nodes[&leader].clone();
+    let waiting = tokio::spawn({
+        let node = node.clone();
+        async move { node.range(&INTERNAL, get("a")).await }
+    });
+    node.shutdown().await;
+    let answers = [waiting.await.expect("no panic"), node.range(&INTERNAL, get("a")).await];
+    for answer in answers {
+        assert_eq!(answer.expect_err("it has stopped"), Error::Stopped);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn auth_07_a_range_in_pieces_ends_with_the_rights_that_it_began_with() {
+    let cluster = LocalCluster::start_with(1, |config| config.client_cert_auth = true).await;
+    cluster.leader().await;
+    let node = cluster.nodes[&1].clone();
+    // Two of them are as large as a piece.
+    let value = "v".repeat(900_000);
+    for number in 0..6 {
+        node.put(&INTERNAL, put(&format!("k{number}"), &value)).await.expect("a put");
+    }
+    let text = str::to_owned;
+    for name in ["root", "alice"] {
+        let options = Some(authpb::UserAddOptions { no_password: true });
+        let add = pb::AuthUserAddRequest { name: text(name), options, ..Default::default() };
+        node.user_add(&INTERNAL, add).await.expect("a user");
+        let (user, role) = (text(name), text("root"));
+        let grant = pb::AuthUserGrantRoleRequest { user, role };
+        node.user_grant_role(&INTERNAL, grant).await.expect("a role");
+    }
+    node.auth_enable(&INTERNAL, pb::AuthEnableRequest {}).await.expect("enabled");
+    let alice = Caller::Client(Credentials { token: None, common_name: Some(text("alice")) });
+    let all = pb::RangeRequest { range_end: "l".into(), ..get("k") };
+    let mut stream = node.range_stream(&alice, all).await.expect("a stream");
+    stream.next().expect("a piece").expect("that she may read");
+    let revoke = pb::AuthUserRevokeRoleRequest { name: text("alice"), role: text("root") };
+    node.user_revoke_role(&INTERNAL, revoke).await.expect("revoked");
+    let next = stream.next().expect("an answer").map(drop);
+    assert_eq!(next.expect_err("she may not read any more"), Error::AuthOldRevision);
 }
