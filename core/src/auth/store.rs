@@ -93,6 +93,8 @@ impl AuthStore {
     /// Makes `loaded` the state, which a raft snapshot brought.
     pub fn replace(&self, loaded: LoadedAuth) {
         *self.lock() = loaded.state;
+        // Whose they are may have another password by now, or be somebody else of the same name.
+        self.tokens.clear();
         self.revision.store(loaded.revision, Ordering::Release);
         self.set_enabled(loaded.enabled);
     }
