@@ -286,3 +286,22 @@ fn ctl_11_completions_are_scripts_that_their_shell_takes() {
     let refused = Program::Coracle.run(&cluster, &["completion", "tcsh"]).expect("it runs");
     assert_eq!(refused.status.code(), Some(128));
 }
+
+#[test]
+fn auth_03_a_token_that_has_aged_is_replaced() -> Result<()> {
+    let flags = ["--auth-token-ttl=1", "--bcrypt-cost=4"];
+    let cluster = Cluster::start_with(Kind::Coracle, 1, &flags)?;
+    for line in ["user add root:pw", "user grant-role root root", "auth enable"] {
+        let words: Vec<_> = line.split(' ').collect();
+        let output = Program::Coracle.run(&cluster, &words)?;
+        ensure!(output.status.success(), "{line}: {output:?}");
+    }
+    for program in BOTH {
+        // Its token is not used for longer than it lives, and then the lock is to be given back.
+        let output = program.run(&cluster, &["--user=root:pw", "lock", "name", "sleep", "2"])?;
+        ensure!(output.status.success(), "{program:?}: {output:?}");
+        let held = program.run(&cluster, &["--user=root:pw", "get", "--prefix", "name"])?;
+        ensure!(held.status.success() && held.stdout.is_empty(), "{program:?}: {held:?}");
+    }
+    Ok(())
+}

@@ -3,13 +3,16 @@
 //! The first endpoint that answers is used. A unary call goes to the next endpoint when it never
 //! left (no connection), and a call that only reads also when the member said `Unavailable`: etcd's
 //! client does the same, because repeating a write could apply it twice (Jepsen on jetcd 0.8.2).
+//! A call whose token has aged is made again with a new one; a stream begins with a new one, since
+//! some only say so when it is too late for that.
 
 use std::error::Error as _;
 use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use coracle_core::api::etcdserverpb::*;
-use coracle_core::error::Code;
+use coracle_core::error::{Code, Error};
 use coracle_ctl::client::{self as ctl_client, Client, Duplex, Replies, Reply, Requests, RpcError};
 use coracle_ctl::environment::Connection;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -38,13 +41,18 @@ const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 /// Requests of a stream that wait to be sent.
 const QUEUED_REQUESTS: usize = 1024;
 
-/// A client of one cluster.
+/// A client of one cluster. Clones are one client.
+#[derive(Clone)]
 pub(super) struct GrpcClient {
     /// The first one answered; the others are dialled when they are needed.
     channels: Vec<Channel>,
-    token: Option<MetadataValue<Ascii>>,
+    /// Name and password.
+    credentials: Option<(String, String)>,
+    token: Arc<Mutex<Option<Token>>>,
     limits: Limits,
 }
+
+type Token = MetadataValue<Ascii>;
 
 /// The largest messages, in bytes.
 #[derive(Clone, Copy)]
@@ -88,44 +96,44 @@ impl GrpcClient {
                 channels.push(other.connect_with_connector_lazy(dialer));
             }
             let or = |bytes, default| if bytes == 0 { default } else { bytes };
-            let mut client = GrpcClient {
+            let client = GrpcClient {
                 channels,
-                token: None,
+                credentials: connection.credentials,
+                token: Arc::default(),
                 limits: Limits {
                     send: or(connection.max_request_bytes, DEFAULT_SEND_BYTES),
                     receive: or(connection.max_receive_bytes, DEFAULT_RECEIVE_BYTES),
                 },
             };
-            if let Some((name, password)) = connection.credentials {
-                client.log_in(name, password).await?;
-            }
+            client.log_in().await?;
             return Ok(client);
         }
         Err(failure)
     }
 
-    async fn log_in(&mut self, name: String, password: String) -> Result<(), RpcError> {
+    /// Gets a token, if there is a name to get it for.
+    async fn log_in(&self) -> Result<(), RpcError> {
+        let Some((name, password)) = self.credentials.clone() else { return Ok(()) };
         let request = AuthenticateRequest { name, password };
-        let answer = self.call(Reads, request, |channel, request| async move {
+        let answer = self.attempt(Reads, None, request, &|channel, request| async move {
             AuthClient::new(channel).authenticate(request).await
         });
-        let token = answer.await?.token.parse();
-        self.token =
-            Some(token.map_err(|_| {
-                rpc_error(Code::Internal, "the server's token is not text".to_owned())
-            })?);
+        let token = answer.await.map_err(status_error)?.token.parse();
+        let no_text = |_| rpc_error(Code::Internal, "the server's token is not text".to_owned());
+        *self.token() = Some(token.map_err(no_text)?);
         Ok(())
     }
 
-    fn request<Q>(&self, message: Q) -> Request<Q> {
-        let mut request = Request::new(message);
-        if let Some(token) = &self.token {
-            request.metadata_mut().insert("token", token.clone());
-        }
-        request
+    fn token(&self) -> MutexGuard<'_, Option<Token>> {
+        self.token.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes a unary call, on the next endpoint too where that is safe.
+    fn request<Q>(&self, message: Q) -> Request<Q> {
+        with_token(message, self.token().as_ref())
+    }
+
+    /// Makes a unary call, and again with a new token if the present one has aged: until then
+    /// nothing has happened, whatever the call is for.
     async fn call<Q: Clone, A, F>(
         &self,
         effect: Effect,
@@ -135,22 +143,61 @@ impl GrpcClient {
     where
         F: Future<Output = Result<Response<A>, Status>>,
     {
+        let token = self.token().clone();
+        match self.attempt(effect, token, message.clone(), &call).await {
+            Err(status) if self.credentials.is_some() && has_aged(&status) => {
+                self.log_in().await?;
+                let token = self.token().clone();
+                self.attempt(effect, token, message, &call).await.map_err(status_error)
+            }
+            answer => answer.map_err(status_error),
+        }
+    }
+
+    /// Makes a unary call, on the next endpoint too where that is safe.
+    async fn attempt<Q: Clone, A, F>(
+        &self,
+        effect: Effect,
+        token: Option<Token>,
+        message: Q,
+        call: &impl Fn(Channel, Request<Q>) -> F,
+    ) -> Result<A, Status>
+    where
+        F: Future<Output = Result<Response<A>, Status>>,
+    {
         let mut channels = self.channels.iter();
         let mut channel = channels.next();
         loop {
             let Some(current) = channel else {
-                return Err(rpc_error(Code::Unavailable, "no endpoints available".to_owned()));
+                return Err(Status::unavailable("no endpoints available"));
             };
-            let status = match call(current.clone(), self.request(message.clone())).await {
+            let request = with_token(message.clone(), token.as_ref());
+            let status = match call(current.clone(), request).await {
                 Ok(response) => return Ok(response.into_inner()),
                 Err(status) => status,
             };
             channel = channels.next();
             if channel.is_none() || !may_repeat(effect, &status) {
-                return Err(status_error(status));
+                return Err(status);
             }
         }
     }
+}
+
+fn with_token<Q>(message: Q, token: Option<&Token>) -> Request<Q> {
+    let mut request = Request::new(message);
+    if let Some(token) = token {
+        request.metadata_mut().insert("token", token.clone());
+    }
+    request
+}
+
+/// Whether a member does not take the token (any more): it has expired, or users and roles have
+/// changed since.
+fn has_aged(status: &Status) -> bool {
+    [Error::InvalidAuthToken, Error::AuthOldRevision]
+        .iter()
+        .any(|error| status.message() == error.message())
 }
 
 fn may_repeat(effect: Effect, status: &Status) -> bool {
@@ -232,27 +279,25 @@ impl Client for GrpcClient {
     fn watch(&self) -> Duplex<WatchRequest, WatchResponse> {
         let (requests, queue) = requests();
         let mut client = service!(self.limits, WatchClient self.channels[0].clone());
-        let request = self.request(queue);
-        Duplex { requests, replies: replies(async move { client.watch(request).await }) }
+        let open = async move |request| client.watch(request).await;
+        Duplex { requests, replies: self.replies(queue, open) }
     }
 
     fn range_stream(&self, request: RangeRequest) -> Replies<RangeStreamResponse> {
         let mut client = service!(self.limits, KvClient self.channels[0].clone());
-        let request = self.request(request);
-        replies(async move { client.range_stream(request).await })
+        self.replies(request, async move |request| client.range_stream(request).await)
     }
 
     fn lease_keep_alive(&self) -> Duplex<LeaseKeepAliveRequest, LeaseKeepAliveResponse> {
         let (requests, queue) = requests();
         let mut client = service!(self.limits, LeaseClient self.channels[0].clone());
-        let request = self.request(queue);
-        Duplex { requests, replies: replies(async move { client.lease_keep_alive(request).await }) }
+        let open = async move |request| client.lease_keep_alive(request).await;
+        Duplex { requests, replies: self.replies(queue, open) }
     }
 
     fn snapshot(&self, request: SnapshotRequest) -> Replies<SnapshotResponse> {
         let mut client = service!(self.limits, MaintenanceClient self.channels[0].clone());
-        let request = self.request(request);
-        replies(async move { client.snapshot(request).await })
+        self.replies(request, async move |request| client.snapshot(request).await)
     }
 }
 
@@ -281,12 +326,21 @@ impl ctl_client::AuthClient for GrpcClient {
     }
 }
 
-/// The stream that `call` opens; its failure to open is the first item.
-fn replies<A: 'static>(
-    call: impl Future<Output = Result<Response<Streaming<A>>, Status>> + 'static,
-) -> Replies<A> {
-    let opened = async { call.await.map(Response::into_inner) };
-    stream::once(opened).try_flatten().map_err(status_error).boxed_local()
+impl GrpcClient {
+    /// The stream that `open` opens with `message`; its failure to open is the first item.
+    fn replies<Q: 'static, A: 'static>(
+        &self,
+        message: Q,
+        open: impl AsyncFnOnce(Request<Q>) -> Result<Response<Streaming<A>>, Status> + 'static,
+    ) -> Replies<A> {
+        let client = self.clone();
+        let opened = async move {
+            client.log_in().await?;
+            let stream = open(client.request(message)).await.map_err(status_error)?;
+            Ok(stream.into_inner().map_err(status_error))
+        };
+        stream::once(opened).try_flatten().boxed_local()
+    }
 }
 
 struct Queue<Q>(mpsc::Sender<Q>);
