@@ -148,16 +148,13 @@ impl<P: Platform> Node<P> {
             let id = chunk.transfer;
             *incoming = Some(Transfer { from, id, next_offset: 0, restorer, begun });
         }
-        match incoming.take() {
-            Some(transfer)
-                if transfer.from == from
-                    && transfer.id == chunk.transfer
-                    && transfer.next_offset == chunk.offset =>
-            {
-                Ok(transfer)
-            }
-            _ => Err("this chunk does not continue the transfer under way".to_owned()),
-        }
+        // A stray chunk of a transfer that was given up is no reason to lose a good one.
+        let continued = incoming.take_if(|transfer| {
+            transfer.from == from
+                && transfer.id == chunk.transfer
+                && transfer.next_offset == chunk.offset
+        });
+        continued.ok_or_else(|| "this chunk does not continue the transfer under way".to_owned())
     }
 
     /// Sends `request` to member `id`, for nobody in particular.
