@@ -27,7 +27,8 @@ impl Rights {
         // Whoever may do everything needs no ranges.
         for role in names.iter().filter(|_| !rights.admin).filter_map(|name| find(name)) {
             for permission in &role.key_permission {
-                let kind = permission.perm_type();
+                // A kind that is not known here permits nothing.
+                let Ok(kind) = Type::try_from(permission.perm_type) else { continue };
                 let (from, end) = interval(permission);
                 if matches!(kind, Type::Read | Type::Readwrite) {
                     rights.read.insert_interval(from.clone(), end.clone());

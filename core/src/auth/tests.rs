@@ -356,3 +356,12 @@ fn secrets_have_no_printed_form() {
     let reply = crate::apply::Reply::Token(crate::apply::Token("abcdefgh.7".to_owned()));
     assert!(!format!("{reply:?}").contains("abcdefgh"));
 }
+
+#[test]
+fn auth_05_a_kind_of_permission_that_is_not_known_permits_nothing() {
+    let unknown = Permission { perm_type: 7, ..permission(Type::Read, "a", "") };
+    let store = enabled(&[&[unknown, permission(Type::Read, "b", "")]]);
+    let alice = user(&store, "alice");
+    let read = |key: &[u8]| store.check_read(&alice, &KeyRange::new(key, b""));
+    assert_eq!((read(b"a"), read(b"b")), (Err(Error::PermissionDenied), Ok(())));
+}
