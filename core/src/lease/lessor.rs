@@ -33,6 +33,8 @@ struct State {
     clocks: u64,
     /// Granted on the leader since the last call that told the time; they have no deadline yet.
     unclocked: BTreeSet<i64>,
+    /// Whose checkpoint was given out to be proposed and is not applied yet.
+    checkpointing: BTreeSet<i64>,
     /// Who waits until an expired lease is gone.
     waiting: BTreeMap<i64, Vec<Waker>>,
 }
@@ -127,6 +129,7 @@ impl Lessor {
         let mut state = self.lock();
         let lease = state.leases.remove(&id).ok_or(Error::LeaseNotFound)?;
         state.unclocked.remove(&id);
+        state.checkpointing.remove(&id);
         if let Some(clock) = &mut state.clock {
             clock.remove(id);
         }
@@ -163,7 +166,9 @@ impl Lessor {
     /// Notes that lease `id` had `remaining_ttl` seconds left; 0 takes the note back. An unknown
     /// lease is ignored: it was revoked in the meantime.
     pub fn checkpoint(&self, id: i64, remaining_ttl: i64) {
-        if let Some(lease) = self.lock().leases.get_mut(&id) {
+        let mut state = self.lock();
+        state.checkpointing.remove(&id);
+        if let Some(lease) = state.leases.get_mut(&id) {
             lease.remaining_ttl = remaining_ttl;
         }
     }
@@ -206,6 +211,7 @@ impl Lessor {
         state.clock = Some(Clock::promoted(now, left));
         state.clocks += 1;
         state.unclocked.clear();
+        state.checkpointing.clear();
         let waiting = std::mem::take(&mut state.waiting);
         drop(state);
         waiting.into_values().flatten().for_each(Waker::wake);
@@ -216,6 +222,7 @@ impl Lessor {
         let mut state = self.lock();
         state.clock = None;
         state.unclocked.clear();
+        state.checkpointing.clear();
         let waiting = std::mem::take(&mut state.waiting);
         drop(state);
         waiting.into_values().flatten().for_each(Waker::wake);
@@ -236,14 +243,15 @@ impl Lessor {
     pub fn renew(&self, id: i64, now: Duration) -> Renewal {
         let mut state = self.lock();
         state.tick(now);
-        let State { leases, clock, .. } = &mut *state;
+        let State { leases, clock, checkpointing, .. } = &mut *state;
         let Some(clock) = clock else { return Renewal::NotPrimary };
         let Some(lease) = leases.get(&id) else { return Renewal::NotFound };
         if clock.deadline(id).is_some_and(|deadline| deadline <= now) {
             return Renewal::Expired;
         }
         clock.set(id, now, now.saturating_add(seconds(lease.ttl)));
-        Renewal::Renewed { ttl: lease.ttl, clear_checkpoint: lease.remaining_ttl > 0 }
+        let clear_checkpoint = lease.remaining_ttl > 0 || checkpointing.contains(&id);
+        Renewal::Renewed { ttl: lease.ttl, clear_checkpoint }
     }
 
     /// Resolves once lease `id` does not exist, or the clock by which it expired is gone: when its
@@ -283,11 +291,12 @@ impl Lessor {
     pub fn due_checkpoints(&self, now: Duration, limit: usize) -> Vec<LeaseCheckpoint> {
         let mut state = self.lock();
         state.tick(now);
-        let State { leases, clock, .. } = &mut *state;
+        let State { leases, clock, checkpointing, .. } = &mut *state;
         let due = clock.as_mut().map_or_else(Vec::new, |clock| clock.take_checkpoints(now, limit));
         due.into_iter()
             // What `promote` added is not part of the lease: nothing is used up yet.
             .filter(|(id, left)| leases.get(id).is_some_and(|lease| *left < lease.ttl))
+            .inspect(|(id, _)| _ = checkpointing.insert(*id))
             .map(|(id, remaining_ttl)| LeaseCheckpoint { id, remaining_ttl })
             .collect()
     }

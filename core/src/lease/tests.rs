@@ -230,6 +230,22 @@ fn lease_08_a_checkpointed_lease_starts_at_what_was_left() {
 }
 
 #[test]
+fn lease_08_a_checkpoint_under_way_does_not_outlive_a_renewal() {
+    let lessor = leader(at(0), &[(1, 1000)]);
+    assert_eq!(lessor.due_checkpoints(at(300), 10).len(), 1);
+    // It is proposed and not applied yet: what takes it back has to come behind it in the log.
+    let renewed = |clear_checkpoint| Renewal::Renewed { ttl: 1000, clear_checkpoint };
+    assert_eq!(lessor.renew(1, at(301)), renewed(true));
+    lessor.checkpoint(1, 700);
+    lessor.checkpoint(1, 0);
+    assert_eq!(lessor.renew(1, at(302)), renewed(false));
+    // Another leader's log may hold it, or not: what counts there is what it has applied.
+    assert_eq!(lessor.due_checkpoints(at(602), 10).len(), 1);
+    lessor.promote(at(603), NO_EXTENSION);
+    assert_eq!(lessor.renew(1, at(604)), renewed(false));
+}
+
+#[test]
 fn lease_08_checkpoints_come_every_five_minutes_while_more_is_left() {
     let lessor = leader(at(0), &[(1, 300), (2, 700), (3, 901)]);
     assert_eq!(lessor.due_checkpoints(at(300), 1), [LeaseCheckpoint { id: 2, remaining_ttl: 400 }]);
