@@ -131,6 +131,11 @@ impl Members {
             return Err(Error::MemberExist);
         }
         table.check_urls_free(member.id, &member.peer_ur_ls)?;
+        // Looked at again here: two requests at a time may each have found the last place free.
+        let learners = table.members.values().filter(|member| member.is_learner).count() as u64;
+        if member.is_learner && request.max_learners.is_some_and(|most| learners >= most) {
+            return Err(Error::TooManyLearners);
+        }
         self.store(&mut table, member);
         Ok(table.list())
     }
@@ -215,4 +220,30 @@ pub(crate) fn member_record(member: &Member) -> (Bytes, Bytes) {
 
 fn key(id: u64) -> Bytes {
     Bytes::copy_from_slice(&id.to_be_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::BackendOptions;
+    use crate::platform::MemoryDisk;
+
+    #[test]
+    fn cl_01_one_learner_too_many_is_refused_where_it_is_applied() {
+        let disk = Arc::new(MemoryDisk::default());
+        let backend = Arc::new(Backend::open(disk, BackendOptions::default()).unwrap());
+        let members = Members::open(backend).unwrap();
+        let add = |id: u64, is_learner, max_learners| {
+            let peer_ur_ls = vec![format!("http://127.0.0.1:{id}")];
+            let member = Member { id, is_learner, peer_ur_ls, ..Member::default() };
+            members.add(MemberAdd { member: Some(member), max_learners }).map(|all| all.len())
+        };
+        assert_eq!(add(1, false, Some(1)), Ok(1));
+        // Both were proposed while there was none.
+        assert_eq!(add(2, true, Some(1)), Ok(2));
+        assert_eq!(add(3, true, Some(1)), Err(Error::TooManyLearners));
+        assert_eq!(add(4, false, Some(1)), Ok(3), "a voter is no learner");
+        assert_eq!(add(5, true, Some(2)), Ok(4));
+        assert_eq!(add(6, true, None), Ok(5), "of a time without the limit in the log");
+    }
 }

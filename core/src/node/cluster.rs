@@ -45,7 +45,9 @@ impl<P: Platform> Node<P> {
             is_learner: request.is_learner,
         };
         self.check_new(&member)?;
-        let command = CommandRequest::MemberAdd(MemberAdd { member: Some(member.clone()) });
+        let max_learners = Some(self.config.max_learners as u64);
+        let add = MemberAdd { member: Some(member.clone()), max_learners };
+        let command = CommandRequest::MemberAdd(add);
         let members = self.propose_member_change(&who, command).await?;
         Ok(pb::MemberAddResponse { header: Some(self.header(0)), member: Some(member), members })
     }

@@ -124,7 +124,8 @@ impl<P: Platform> Node<P> {
     async fn propose_first_members(self: &Arc<Self>) {
         self.record_cluster_version().await;
         for member in self.members.unrecorded_seeds() {
-            let add = CommandRequest::MemberAdd(pb::MemberAdd { member: Some(member) });
+            let add = pb::MemberAdd { member: Some(member), max_learners: None };
+            let add = CommandRequest::MemberAdd(add);
             match self.propose(&Identity::Internal, add).await {
                 Ok(_) | Err(Error::MemberExist | Error::PeerURLExist) => {}
                 // Another leader goes on with it.

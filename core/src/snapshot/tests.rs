@@ -67,9 +67,12 @@ fn filled() -> Applier {
         client_ur_ls: vec!["http://c:3".into()],
         is_learner: true,
     };
-    apply(&applier, Request::MemberAdd(MemberAdd { member: Some(member.clone()) }));
+    apply(
+        &applier,
+        Request::MemberAdd(MemberAdd { member: Some(member.clone()), max_learners: None }),
+    );
     let gone = pb::Member { id: 0xcd, peer_ur_ls: vec!["http://d:4".into()], ..member };
-    apply(&applier, Request::MemberAdd(MemberAdd { member: Some(gone) }));
+    apply(&applier, Request::MemberAdd(MemberAdd { member: Some(gone), max_learners: None }));
     apply(&applier, Request::MemberRemove(pb::MemberRemoveRequest { id: 0xcd }));
     let (action, alarm) = (AlarmAction::Activate as i32, pb::AlarmType::Nospace as i32);
     apply(&applier, Request::Alarm(pb::AlarmRequest { action, member_id: 0xab, alarm }));

@@ -120,6 +120,10 @@ pub struct Authenticate {
 pub struct MemberAdd {
     #[prost(message, optional, tag = "1")]
     pub member: ::core::option::Option<super::etcdserverpb::Member>,
+    /// How many learners there may be with this one; the proposer's --max-learners, by which every
+    /// member judges. Without it there is no limit.
+    #[prost(uint64, optional, tag = "2")]
+    pub max_learners: ::core::option::Option<u64>,
 }
 /// A member that started tells the cluster its name and client URLs.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
