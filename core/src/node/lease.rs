@@ -6,7 +6,7 @@ use super::propose::mismatch;
 use crate::api::coraclepb::command::Request as CommandRequest;
 use crate::api::coraclepb::peer_request::Request as PeerMessage;
 use crate::api::coraclepb::peer_response::Response as PeerAnswer;
-use crate::api::coraclepb::{LeaseKeepAliveReply, LeaseTimeToLiveReply};
+use crate::api::coraclepb::{LeaseKeepAliveReply, LeaseTimeToLiveReply, Status};
 use crate::api::etcdserverpb as pb;
 use crate::apply::Reply;
 use crate::auth::{Caller, Identity};
@@ -105,7 +105,7 @@ impl<P: Platform> Node<P> {
         let message = PeerMessage::LeaseKeepAlive(pb::LeaseKeepAliveRequest { id });
         match self.call_peer_for(who, leader, message, self.request_timeout()).await {
             Ok(PeerAnswer::LeaseKeepAlive(reply)) => Ok(reply),
-            Ok(PeerAnswer::Error(status)) => Err(Error::from_wire(status.code, status.message)),
+            Ok(PeerAnswer::Error(status)) => Err(refusal(status)),
             Ok(_) => Err(Error::Other(Code::Internal, "unexpected answer of the leader".into())),
             // Renewing twice does no harm, so a lost answer is asked for again.
             Err(_) => Err(Error::NotLeader),
@@ -198,7 +198,7 @@ impl<P: Platform> Node<P> {
         let message = PeerMessage::LeaseTimeToLive(*request);
         match self.call_peer_for(who, leader, message, self.request_timeout()).await {
             Ok(PeerAnswer::LeaseTimeToLive(reply)) => Ok(reply),
-            Ok(PeerAnswer::Error(status)) => Err(Error::from_wire(status.code, status.message)),
+            Ok(PeerAnswer::Error(status)) => Err(refusal(status)),
             Ok(_) => Err(Error::Other(Code::Internal, "unexpected answer of the leader".into())),
             Err(TransportError::Timeout(_)) => Err(Error::Timeout),
             Err(_) => Err(Error::NotLeader),
@@ -251,5 +251,26 @@ impl<P: Platform> Node<P> {
     fn min_lease_ttl(&self) -> i64 {
         let millis = self.config.election_timeout.as_millis() * 3 / 2;
         i64::try_from(millis.div_ceil(1000)).unwrap_or(i64::MAX)
+    }
+}
+
+/// Why the leader did not answer. One that stops does not lead any more: another one is asked.
+fn refusal(status: Status) -> Error {
+    match Error::from_wire(status.code, status.message) {
+        Error::Stopped => Error::NotLeader,
+        error => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::propose::status;
+
+    #[test]
+    fn lease_10_a_leader_that_stops_is_not_the_last_to_be_asked() {
+        let refused = |error| refusal(status(&error));
+        assert_eq!(refused(Error::Stopped), Error::NotLeader);
+        assert_eq!(refused(Error::PermissionDenied), Error::PermissionDenied);
     }
 }

@@ -1,7 +1,7 @@
 //! Linearizable reads by read index (Raft dissertation 6.4), batched: everybody who asks while one
 //! confirmation is under way shares the next one. KV-07.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::raft::types::AsyncRuntime;
@@ -24,23 +24,24 @@ type Waiter = oneshot::Sender<Result<(), Error>>;
 
 /// The readers that wait for the next confirmation.
 pub(crate) struct ReadIndexQueue {
-    waiting: Mutex<Vec<Waiter>>,
+    /// `None` once nothing is confirmed any more.
+    waiting: Mutex<Option<Vec<Waiter>>>,
     wake: mpsc::Sender<()>,
 }
 
 impl ReadIndexQueue {
     pub(crate) fn new() -> (ReadIndexQueue, mpsc::Receiver<()>) {
         let (wake, woken) = mpsc::channel(1);
-        (ReadIndexQueue { waiting: Mutex::new(Vec::new()), wake }, woken)
+        (ReadIndexQueue { waiting: Mutex::new(Some(Vec::new())), wake }, woken)
     }
 
+    /// A place in the next confirmation; it is cancelled if there will be none.
     fn push(&self) -> oneshot::Receiver<Result<(), Error>> {
         let (sender, receiver) = oneshot::channel();
-        let first = {
-            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = self.lock().as_mut().is_some_and(|waiting| {
             waiting.push(sender);
             waiting.len() == 1
-        };
+        });
         if first {
             // A full channel means that the task is already awake.
             let _ = self.wake.clone().try_send(());
@@ -49,7 +50,20 @@ impl ReadIndexQueue {
     }
 
     fn take(&self) -> Vec<Waiter> {
-        std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
+        self.lock().as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Vec<Waiter>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Sends the waiting away when nobody confirms any more: the node has stopped.
+struct CloseOnDrop<'a>(&'a ReadIndexQueue);
+
+impl Drop for CloseOnDrop<'_> {
+    fn drop(&mut self) {
+        *self.0.lock() = None;
     }
 }
 
@@ -66,6 +80,7 @@ impl<P: Platform> Node<P> {
 
     /// The task that confirms batch after batch, until the node stops.
     pub(super) async fn confirm_reads(&self, mut woken: mpsc::Receiver<()>) {
+        let _open = CloseOnDrop(&self.read_index);
         while woken.next().await.is_some() {
             let batch = self.read_index.take();
             if batch.is_empty() {
