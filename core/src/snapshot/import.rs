@@ -26,6 +26,10 @@ use crate::raft::snapshot::applied_record;
 /// Buckets whose content belongs to the cluster that the snapshot is of, or to nobody.
 const LEFT_BEHIND: [&str; 4] = ["cluster", "members", "members_removed", "meta"];
 
+/// The newest revision, version and creation that a store can have and still count on from. No etcd
+/// has come near it.
+const LAST_NUMBER: i64 = i64::MAX / 2;
+
 /// Why a snapshot is not restored.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
@@ -97,8 +101,7 @@ impl Import {
                 return Ok(());
             }
             Some(Bucket::Meta) if is_compaction(&key) => {
-                let revision = Change::from_stored_key(&value);
-                revision.ok_or_else(|| failed(format!("{value:02x?}, which is no revision")))?;
+                check_revision(&value).map_err(failed)?;
             }
             _ if LEFT_BEHIND.contains(&name) => return Ok(()),
             Some(_) => {}
@@ -140,6 +143,7 @@ impl Import {
     fn bump(&mut self, amount: u64) -> Result<(), ImportError> {
         let bumped = i64::try_from(amount).ok().and_then(|amount| self.latest.checked_add(amount));
         let bumped = bumped
+            .filter(|bumped| *bumped <= LAST_NUMBER)
             .ok_or_else(|| ImportError::Cluster(format!("the revision cannot grow by {amount}")))?;
         let change = Bytes::from(Change::put(bumped, 0).stored_key());
         self.restorer.record(Bucket::Key, change.clone(), Bytes::new())?;
@@ -154,10 +158,21 @@ fn is_compaction(key: &[u8]) -> bool {
 }
 
 fn check_change(key: &[u8], value: &Bytes) -> Result<Change, String> {
-    let change =
-        Change::from_stored_key(key).ok_or_else(|| format!("{key:02x?}, which is no revision"))?;
-    KeyValue::decode(value.clone()).map_err(|error| format!("at {change:?} no key: {error}"))?;
+    let change = check_revision(key)?;
+    let kv = KeyValue::decode(value.clone())
+        .map_err(|error| format!("at {change:?} no key: {error}"))?;
+    if !(0..=change.main).contains(&kv.create_revision) || !(0..=LAST_NUMBER).contains(&kv.version)
+    {
+        return Err(format!("at {change:?} a key of no possible history"));
+    }
     Ok(change)
+}
+
+/// The revision that `key` stands for, if there can be one like it.
+fn check_revision(key: &[u8]) -> Result<Change, String> {
+    Change::from_stored_key(key)
+        .filter(|change| (1..=LAST_NUMBER).contains(&change.main))
+        .ok_or_else(|| format!("{key:02x?}, which is no revision"))
 }
 
 fn check_lease(key: &[u8], value: &Bytes) -> Result<(), String> {

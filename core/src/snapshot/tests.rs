@@ -14,6 +14,7 @@ use crate::api::coraclepb::command::Request;
 use crate::api::coraclepb::{Command, MemberAdd};
 use crate::api::etcdserverpb as pb;
 use crate::api::etcdserverpb::alarm_request::AlarmAction;
+use crate::api::mvccpb::KeyValue;
 use crate::apply::Applier;
 use crate::backend::{Backend, BackendOptions};
 use crate::cluster::Members;
@@ -216,9 +217,22 @@ fn mnt_07_a_bumped_revision_compacts_all_before() {
 fn mnt_07_what_etcd_cannot_have_written_is_refused() {
     let key = |key: &[u8]| Bytes::copy_from_slice(key);
     let revision = key(b"\0\0\0\0\0\0\0\x05_\0\0\0\0\0\0\0\0");
+    let at = |main: i64| [&main.to_be_bytes()[..], b"_\0\0\0\0\0\0\0\0"].concat().into();
+    let kv = |create_revision, version| {
+        let kv = KeyValue { key: "k".into(), create_revision, version, ..<_>::default() };
+        Bytes::from(kv.encode_to_vec())
+    };
     for (bucket, key, value) in [
         ("key", key(b"short"), Bytes::new()),
         ("key", revision.clone(), Bytes::from_static(b"\xff\xff")),
+        // No store could count on from these.
+        ("key", at(0), kv(0, 1)),
+        ("key", at(-1), kv(1, 1)),
+        ("key", at(i64::MAX), kv(1, 1)),
+        ("key", revision.clone(), kv(6, 1)),
+        ("key", revision.clone(), kv(-1, 1)),
+        ("key", revision.clone(), kv(5, i64::MAX)),
+        ("meta", key(b"scheduledCompactRev"), at(-1)),
         ("lease", key(&7_u64.to_be_bytes()), Bytes::from_static(b"\x08\x08\x10\x01")),
         ("lease", key(&7_u64.to_be_bytes()), Bytes::from_static(b"\xff")),
         ("alarm", key(b"\xff"), Bytes::new()),
