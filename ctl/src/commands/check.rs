@@ -82,6 +82,9 @@ const VALUE_BYTES: usize = 1_024;
 /// How long `check perf` writes.
 const PERF_DURATION: Duration = Duration::from_secs(60);
 
+/// Deleting what was written takes its time; etcdctl's limit of it, for `check perf`.
+const PERF_DELETE: Duration = Duration::from_secs(30);
+
 /// The verdict's limits: share of the wanted throughput, slowest request and deviation in seconds.
 const MIN_THROUGHPUT: f64 = 0.9;
 const MAX_SLOWEST: f64 = 0.5;
@@ -114,7 +117,7 @@ async fn perf(context: &Context<'_>) -> Result<(), Failure> {
     let clients = clients(context, prefix, model.clients).await?;
     let load = Load::at_rate(model.puts, PERF_DURATION, VALUE_BYTES);
     let report = load.run(context, &clients, prefix).await;
-    clean_up(context, &*clients[0], prefix).await?;
+    clean_up(context, &*clients[0], prefix, Some(PERF_DELETE)).await?;
     judge(context, &report, model.puts)
 }
 
@@ -170,7 +173,7 @@ async fn datascale(context: &Context<'_>) -> Result<(), Failure> {
     let load = Load::of(model.puts, VALUE_BYTES);
     let report = load.run(context, &clients, prefix).await;
     let after = resident_memory(context).await.map_err(|error| unreadable("after", &error))?;
-    clean_up(context, &*clients[0], prefix).await?;
+    clean_up(context, &*clients[0], prefix, None).await?;
     if !report.errors.is_empty() {
         context.print("FAIL: too many errors");
         for (error, count) in &report.errors {
@@ -231,12 +234,21 @@ async fn clients(
     Ok(clients)
 }
 
-/// Removes what was written, and what the flags say of its traces.
-async fn clean_up(context: &Context<'_>, client: &dyn Client, prefix: &str) -> Result<(), Failure> {
+/// Removes what was written, within `limit` if there is one, and what the flags say of its traces.
+async fn clean_up(
+    context: &Context<'_>,
+    client: &dyn Client,
+    prefix: &str,
+    limit: Option<Duration>,
+) -> Result<(), Failure> {
     let (key, range_end) = prefix_range(prefix.as_bytes());
     let request =
         DeleteRangeRequest { key: key.into(), range_end: range_end.into(), prev_kv: false };
-    let response = context.within_timeout(client.delete_range(request)).await?;
+    let deleted = client.delete_range(request);
+    let response = match limit {
+        Some(limit) => context.within(limit, deleted).await?,
+        None => deleted.await?,
+    };
     if context.parsed.is_on("auto-compact") {
         let revision = response.header.unwrap_or_default().revision;
         context.print(&format!("Compacting with revision {revision}"));

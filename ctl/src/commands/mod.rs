@@ -361,8 +361,16 @@ impl Context<'_> {
 
     /// Awaits `reply` for no longer than `--command-timeout`.
     pub(crate) async fn within_timeout<T>(&self, reply: Reply<'_, T>) -> Result<T, RpcError> {
-        let timeout = self.environment.sleep(self.parsed.duration("command-timeout"));
-        match select(reply, timeout).await {
+        self.within(self.parsed.duration("command-timeout"), reply).await
+    }
+
+    /// Awaits `reply` for no longer than `limit`.
+    pub(crate) async fn within<T>(
+        &self,
+        limit: Duration,
+        reply: Reply<'_, T>,
+    ) -> Result<T, RpcError> {
+        match select(reply, self.environment.sleep(limit)).await {
             Either::Left((result, _)) => result,
             Either::Right(_) => Err(deadline_exceeded()),
         }

@@ -30,6 +30,8 @@ pub(super) struct Script {
     pub(super) variables: Vec<(&'static str, &'static str)>,
     /// The unary requests that fail, by the start of how they print.
     pub(super) errors: Vec<(&'static str, RpcError)>,
+    /// The unary requests that take some time, by the start of how they print.
+    pub(super) slow: Vec<(&'static str, Duration)>,
     /// What `range`, `status`, `alarm` and `member_add` answer; the others answer empty messages.
     pub(super) range: RangeResponse,
     pub(super) status: VecDeque<StatusResponse>,
@@ -179,7 +181,8 @@ impl Environment for Host {
         if let Some(credentials) = connection.credentials {
             self.log.borrow_mut().push(format!("as {credentials:?}"));
         }
-        let client = Scripted { script: self.script.clone(), log: self.log.clone() };
+        let (script, clock, log) = (self.script.clone(), self.clock.clone(), self.log.clone());
+        let client = Scripted { script, clock, log };
         ready(Ok(Box::new(client) as Box<dyn Client>)).boxed_local()
     }
 
@@ -219,6 +222,7 @@ impl FileWriter for File {
 
 struct Scripted {
     script: Rc<Script>,
+    clock: Clock,
     log: Log,
 }
 
@@ -227,8 +231,14 @@ impl Scripted {
         let shown = format!("{request:?}");
         let mut errors = self.script.errors.iter();
         let error = errors.find(|(start, _)| shown.starts_with(start));
+        let mut slow = self.script.slow.iter();
+        let pause = slow.find(|(start, _)| shown.starts_with(start)).map(|(_, pause)| *pause);
         self.log.borrow_mut().push(shown);
-        ready(error.map_or(Ok(answer), |(_, error)| Err(error.clone()))).boxed_local()
+        let answer = error.map_or(Ok(answer), |(_, error)| Err(error.clone()));
+        match pause {
+            Some(pause) => self.clock.sleep(pause).map(|()| answer).boxed_local(),
+            None => ready(answer).boxed_local(),
+        }
     }
 
     /// The next stream of the script; when the list is empty, one that never answers.

@@ -511,3 +511,14 @@ fn the_leader_is_searched_among_the_endpoints() {
     assert_eq!(ran.code, 128);
     assert_eq!(ran.stderr, "Error: no leader endpoint given at [a:1]\n");
 }
+
+#[test]
+fn ctl_08_deleting_what_was_written_has_a_limit_of_its_own() {
+    for (seconds, code) in [(29, 0), (31, 1)] {
+        let slow = vec![("DeleteRangeRequest", Duration::from_secs(seconds))];
+        let ran = run("check perf --command-timeout=1s", Script { slow, ..Script::default() });
+        assert_eq!((ran.code, ran.stdout.ends_with("PASS\n")), (code, code == 0), "{seconds}");
+        // A minute of writing comes before.
+        assert!(ran.took > Duration::from_secs(59 + seconds.min(30)), "{:?}", ran.took);
+    }
+}
