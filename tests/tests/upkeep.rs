@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use coracle_core::api::etcdserverpb as pb;
 use coracle_core::api::etcdserverpb::AlarmType;
 use coracle_core::api::mvccpb::KeyValue;
@@ -12,7 +13,8 @@ use coracle_core::backend::{Backend, BackendOptions, Bucket};
 use coracle_core::error::Error;
 use coracle_core::node::{AutoCompaction, NodeConfig};
 use coracle_core::platform::MemoryDisk;
-use coracle_tests::local_cluster::{LocalCluster, LocalNode, eventually};
+use coracle_core::snapshot::{Import, NewCluster};
+use coracle_tests::local_cluster::{LocalCluster, LocalNode, eventually, peer_url};
 use prost::Message;
 
 const INTERNAL: Caller = Caller::Internal;
@@ -138,29 +140,116 @@ async fn mnt_03_the_initial_check_lets_a_sound_member_start() {
 async fn fs_04_a_member_goes_on_alone_with_its_data() {
     let mut cluster = LocalCluster::start(3).await;
     let leader = cluster.leader().await;
-    // A table of members that is written down, not only told by the configuration.
-    cluster.nodes[&leader].published().await;
     cluster.nodes[&leader].put(&INTERNAL, put("a", "1")).await.expect("a put");
     for number in 1..=3 {
         cluster.stop_node(number).await;
     }
+    goes_on_alone(&mut cluster, leader).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fs_04_a_member_that_no_table_held_goes_on_alone() {
+    let mut cluster = LocalCluster::start(3).await;
+    let leader = cluster.leader().await;
+    for node in cluster.nodes.values() {
+        node.published().await;
+    }
+    cluster.nodes[&leader].put(&INTERNAL, put("a", "1")).await.expect("a put");
+    let id = cluster.nodes[&leader].member_id();
+    for number in 1..=3 {
+        cluster.stop_node(number).await;
+    }
+    // As if the log had ended before it told of this member.
+    forget_member(&cluster.disks[&leader], id);
+    goes_on_alone(&mut cluster, leader).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fs_04_a_learner_that_goes_on_alone_votes() {
+    let mut cluster = LocalCluster::start(1).await;
+    cluster.nodes[&1].put(&INTERNAL, put("a", "1")).await.expect("a put");
+    let urls = vec![peer_url(2)];
+    let add = pb::MemberAddRequest { peer_ur_ls: urls, is_learner: true };
+    cluster.nodes[&1].member_add(&INTERNAL, add).await.expect("member add");
+    cluster.start_node(2).await.expect("the learner starts");
+    let revision = cluster.nodes[&1].info().revision;
+    eventually("the learner has the key and its own record", || {
+        let node = &cluster.nodes[&2];
+        (node.info().revision == revision && node.is_learner()).then_some(())
+    })
+    .await;
+    cluster.stop_node(1).await;
+    cluster.stop_node(2).await;
+    goes_on_alone(&mut cluster, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fs_04_a_restored_member_goes_on_alone() {
+    let mut cluster = LocalCluster::start(3).await;
+    for number in 1..=3 {
+        cluster.stop_node(number).await;
+    }
+    let initial: Vec<_> = (1..=3).map(|number| (format!("n{number}"), peer_url(number))).collect();
+    let new = NewCluster::new(&initial, "etcd-cluster", "n2", &[peer_url(2)]).expect("a cluster");
+    let disk = MemoryDisk::default();
+    let mut import = Import::create(Arc::new(disk.clone())).expect("an empty disk");
+    let revision = Bytes::from_static(b"\0\0\0\0\0\0\0\x02_\0\0\0\0\0\0\0\0");
+    let kv = KeyValue {
+        key: b"a".to_vec().into(),
+        value: b"1".to_vec().into(),
+        create_revision: 2,
+        mod_revision: 2,
+        version: 1,
+        lease: 0,
+    };
+    import.entry("key", revision, kv.encode_to_vec().into()).expect("an entry");
+    import.finish(&new).expect("a member");
+    cluster.disks.insert(2, disk);
+    goes_on_alone(&mut cluster, 2).await;
+}
+
+/// Takes member `id` out of the stopped member's table.
+fn forget_member(disk: &MemoryDisk, id: u64) {
+    let backend = Backend::open(Arc::new(disk.clone()), BackendOptions::default()).expect("opens");
+    backend.delete(Bucket::Members, Bytes::copy_from_slice(&id.to_be_bytes()));
+    backend.flush().expect("a flush");
+}
+
+/// Starts the stopped node `number`, which has stored `1` under `a`, as a cluster of its own, and
+/// then as any other member.
+async fn goes_on_alone(cluster: &mut LocalCluster, number: usize) {
     cluster.adjust = Some(|config| config.force_new_cluster = true);
-    cluster.start_node(leader).await.expect("it starts alone");
-    let node = cluster.nodes[&leader].clone();
+    cluster.start_node(number).await.expect("it starts alone");
+    let node = cluster.nodes[&number].clone();
     let kvs = node.range(&INTERNAL, get("a")).await.expect("a read without the others").kvs;
     assert_eq!(&kvs[0].value[..], b"1");
     node.put(&INTERNAL, put("a", "2")).await.expect("a write without the others");
-    let list = pb::MemberListRequest { linearizable: true };
-    let members = node.member_list(&INTERNAL, list).await.expect("the members").members;
-    assert_eq!(members.iter().map(|member| member.id).collect::<Vec<_>>(), [node.member_id()]);
+    node.published().await;
+    let alone = |members: Vec<pb::Member>| {
+        let [own] = &members[..] else { return None };
+        assert_eq!(own.id, node.member_id());
+        (own.name == format!("n{number}") && !own.is_learner).then_some(())
+    };
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    loop {
+        let list = pb::MemberListRequest { linearizable: true };
+        let members = node.member_list(&INTERNAL, list).await.expect("the members").members;
+        if alone(members.clone()).is_some() {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "it is not alone: {members:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 
     // An ordinary start afterwards, and growing again.
-    cluster.stop_node(leader).await;
+    cluster.stop_node(number).await;
     cluster.adjust = None;
-    cluster.start_node(leader).await.expect("it starts as ever");
-    let node = cluster.nodes[&leader].clone();
+    cluster.start_node(number).await.expect("it starts as ever");
+    let node = cluster.nodes[&number].clone();
     assert_eq!(&node.range(&INTERNAL, get("a")).await.expect("a read").kvs[0].value[..], b"2");
     let urls = vec!["http://127.0.0.1:10009".to_owned()];
     let add = pb::MemberAddRequest { peer_ur_ls: urls, is_learner: false };
-    assert_eq!(node.member_add(&INTERNAL, add).await.expect("member add").members.len(), 2);
+    let members = node.member_add(&INTERNAL, add).await.expect("member add").members;
+    assert_eq!(members.len(), 2, "{members:?}");
+    assert!(members.iter().any(|member| member.id == node.member_id()), "{members:?}");
 }

@@ -98,6 +98,18 @@ pub(crate) fn own_member<'a>(
     check_own_urls(name, &own.peer_ur_ls, advertised)?;
     Ok(own)
 }
+/// The record of this member in a cluster of itself alone: that of the table, or, where the log ended
+/// before it told of this member, what its own flags say. A learner becomes a voter.
+pub(super) fn member_alone(config: &NodeConfig, own: Identity, members: &Members) -> Member {
+    let known = members.get(own.member_id).unwrap_or_else(|| Member {
+        id: own.member_id,
+        name: config.name.clone(),
+        peer_ur_ls: config.advertise_peer_urls.clone(),
+        ..Member::default()
+    });
+    Member { is_learner: false, ..known }
+}
+
 
 fn check_own_urls(name: &str, own: &[String], advertised: &[String]) -> Result<(), String> {
     let mut advertised = advertised.to_vec();

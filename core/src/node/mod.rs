@@ -62,6 +62,7 @@ use crate::meters::{Histogram, Meters};
 use crate::mvcc::Store;
 use crate::platform::{Platform, Transport};
 use crate::raft::log::{LogHost, LogMetrics, LogOptions};
+use crate::raft::snapshot::load_applied;
 use crate::raft::types::AsyncRuntime;
 use crate::raft::{
     Consensus, ConsensusOptions, LogStore, NetworkFactory, SlowApplies, StateMachine,
@@ -136,7 +137,10 @@ impl<P: Platform> Node<P> {
             meters: meters.clone(),
         });
         let log = open_log(&config, &platform, &shared)?;
-        let forced = config.force_new_cluster && force_new_cluster(&log, &start).await?;
+        let forced = config.force_new_cluster && force_new_cluster(&log, &start, &backend).await?;
+        if forced {
+            members.seed(vec![bootstrap::member_alone(&config, start.identity, &members)], true);
+        }
         let network = NetworkFactory {
             members: members.clone(),
             transport: platform.transport(),
@@ -423,8 +427,10 @@ async fn force_new_cluster<R: AsyncRuntime>(
     log: &LogStore<R>,
     start: &bootstrap::Bootstrap,
 ) -> Result<bool, StartError> {
+    backend: &Backend,
     let member_id = start.identity.member_id;
-    let forced = force_single_voter(&mut log.clone(), member_id)
+    let (applied, _) = load_applied(backend)?;
+    let forced = force_single_voter(&mut log.clone(), member_id, applied)
         .await
         .map_err(|source| Fatal::Io { action: "append to", file: "the log".to_owned(), source })?;
     if forced {

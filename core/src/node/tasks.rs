@@ -15,7 +15,7 @@ use crate::api::coraclepb as pb;
 use crate::api::coraclepb::command::Request as CommandRequest;
 use crate::api::coraclepb::peer_request::Request as PeerMessage;
 use crate::api::etcdserverpb::{
-    LeaseCheckpointRequest, LeaseRevokeRequest, Member, MemberRemoveRequest,
+    LeaseCheckpointRequest, LeaseRevokeRequest, Member, MemberPromoteRequest, MemberRemoveRequest,
 };
 use crate::auth::Identity;
 use crate::error::Error;
@@ -92,10 +92,10 @@ impl<P: Platform> Node<P> {
                 let extend = self.config.election_timeout;
                 self.lessor.promote(self.platform.monotonic(), extend);
                 self.spawn(|node| async move {
-                    node.propose_first_members().await;
                     node.forget_lost_members().await;
                 });
             }
+                    node.propose_first_members().await;
             (true, false) => self.lessor.demote(),
             (false, false) => {}
         }
@@ -135,24 +135,38 @@ impl<P: Platform> Node<P> {
     }
 
     /// After `--force-new-cluster`: the log removes all members but this one, so that Raft's
-    /// membership, which follows the table, stays what it was forced to be.
+    /// membership, which follows the table, stays what it was forced to be. If the table lacks this
+    /// member, it is the only seed, which [`Node::propose_first_members`] then records.
     async fn forget_lost_members(self: &Arc<Self>) {
         while self.forgetting.load(Ordering::Acquire) && self.leadership.role().is_leader {
-            let others = self.members.list().into_iter().filter(|m| m.id != self.member_id);
-            for MemberRemoveRequest { id } in others.map(|m| MemberRemoveRequest { id: m.id }) {
-                let remove = CommandRequest::MemberRemove(MemberRemoveRequest { id });
-                if let Err(error) = self.propose(&Identity::Internal, remove).await {
-                    tracing::warn!(%error, "removing the lost member {id:x} failed");
-                    self.pause_for_leader().await;
-                }
+            // What the log held before is in the table only when it is applied.
+            if self.linearize().await.is_err() {
+                self.pause_for_leader().await;
+                continue;
             }
-            let alone = self.members.list().iter().all(|member| member.id == self.member_id);
-            self.forgetting.store(!alone, Ordering::Release);
+            let Some(change) = self.next_change_to_be_alone() else {
+                self.forgetting.store(false, Ordering::Release);
+                return;
+            };
+            if let Err(error) = self.propose(&Identity::Internal, change).await {
+                tracing::warn!(%error, "forgetting the lost members failed; it is tried again");
+                self.pause_for_leader().await;
+            }
         }
     }
 
     async fn expire_leases(self: &Arc<Self>) {
         loop {
+    /// What the table still differs in from that of a cluster of this voter alone.
+    fn next_change_to_be_alone(&self) -> Option<CommandRequest> {
+        let members = self.members.list();
+        if let Some(Member { id, .. }) = members.iter().find(|member| member.id != self.member_id) {
+            return Some(CommandRequest::MemberRemove(MemberRemoveRequest { id: *id }));
+        }
+        let promote = MemberPromoteRequest { id: self.member_id };
+        self.is_learner().then_some(CommandRequest::MemberPromote(promote))
+    }
+
             P::Runtime::sleep(LEASE_TICK).await;
             let Role { term, is_leader, .. } = self.leadership.role();
             if !is_leader || !self.lessor.is_primary() {

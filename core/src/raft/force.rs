@@ -15,12 +15,25 @@ use super::types::{AsyncRuntime, CommittedLeaderId, Entry, LogId, Membership, Ty
 /// commit what the log holds. What was never committed becomes so: etcd drops it, but either is
 /// right for a write whose client had no answer.
 ///
-/// Answers whether there was a log to do it to.
+/// The log may end before what is `applied`, which came by a snapshot then: that of a leader, or
+/// the file that `utl snapshot restore` made this member of. It goes on behind that.
+///
+/// Answers whether there was anything to do it to.
 pub async fn force_single_voter<R: AsyncRuntime>(
     log: &mut LogStore<R>,
     own_id: u64,
+    applied: Option<LogId>,
 ) -> io::Result<bool> {
-    let Some(last) = log.get_log_state().await?.last_log_id else { return Ok(false) };
+    let logged = log.get_log_state().await?.last_log_id;
+    let last = match (logged, applied) {
+        (None, None) => return Ok(false),
+        (Some(logged), None) => logged,
+        (Some(logged), Some(applied)) if logged.index >= applied.index => logged,
+        (_, Some(applied)) => {
+            log.purge(applied).await?;
+            applied
+        }
+    };
     let voted = log.read_vote().await?.map_or(0, |vote| vote.leader_id.term);
     let term = voted.max(last.leader_id.term) + 1;
     log.save_vote(&Vote::new(term, own_id)).await?;
