@@ -9,11 +9,13 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use coracle_core::api::coraclepb::peer_response::Response;
 use coracle_core::api::coraclepb::{PeerRequest, PeerResponse};
 use coracle_core::node::{InitialClusterState, Node, NodeConfig, StartError};
 use coracle_core::platform::{
     Disk, MemoryDisk, PeerTarget, Platform, Transport, TransportError, Worker,
 };
+use coracle_core::trace::Trace;
 use openraft_rt_tokio::TokioRuntime;
 
 pub type LocalNode = Node<LocalPlatform>;
@@ -24,6 +26,8 @@ type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 pub struct Switchboard {
     nodes: Mutex<BTreeMap<String, Weak<LocalNode>>>,
     cut: Mutex<BTreeSet<(String, String)>>,
+    /// What others hear of the release of the node at a URL, instead of the truth.
+    releases: Mutex<BTreeMap<String, String>>,
 }
 
 /// The platform of one node.
@@ -32,6 +36,7 @@ pub struct LocalPlatform {
     disk: MemoryDisk,
     board: Arc<Switchboard>,
     started: Instant,
+    trace: Trace,
 }
 
 struct LocalTransport {
@@ -70,6 +75,10 @@ impl Platform for LocalPlatform {
         rand::random()
     }
 
+    fn trace(&self) -> Trace {
+        self.trace.clone()
+    }
+
     fn worker(&self, _name: &str) -> Arc<dyn Worker> {
         let (sender, receiver) = std::sync::mpsc::channel::<Box<dyn FnOnce() + Send>>();
         std::thread::spawn(move || receiver.into_iter().for_each(|job| job()));
@@ -92,7 +101,7 @@ impl Transport for LocalTransport {
             match tokio::time::timeout(timeout, node.handle_peer(from, request)).await {
                 Ok(response) => {
                     board.check_link(&url, &from_url)?;
-                    Ok(response)
+                    Ok(board.as_of_release(&url, response))
                 }
                 Err(_) => Err(TransportError::Timeout(timeout)),
             }
@@ -108,6 +117,25 @@ impl Switchboard {
         } else {
             Ok(())
         }
+    }
+
+    /// Has the node at `url` answer as one of `release` from now on; or as itself again.
+    pub fn pretend(&self, url: &str, release: Option<&str>) {
+        let mut releases = self.releases.lock().expect("lock");
+        match release {
+            Some(release) => _ = releases.insert(url.to_owned(), release.to_owned()),
+            None => _ = releases.remove(url),
+        }
+    }
+
+    fn as_of_release(&self, url: &str, mut response: PeerResponse) -> PeerResponse {
+        let releases = self.releases.lock().expect("lock");
+        if let (Some(release), Some(Response::Members(answer))) =
+            (releases.get(url), &mut response.response)
+        {
+            answer.server_version = release.clone();
+        }
+        response
     }
 
     fn route(&self, from: &str, to: &str) -> Result<(u64, Arc<LocalNode>), TransportError> {
@@ -130,6 +158,8 @@ pub struct LocalCluster {
     initial: Vec<(String, String)>,
     /// What to change of the configuration of nodes that start from now on.
     pub adjust: Option<fn(&mut NodeConfig)>,
+    /// Who listens to nodes that start from now on.
+    pub trace: Trace,
 }
 
 /// The peer URL of node `number`.
@@ -145,12 +175,23 @@ impl LocalCluster {
 
     /// The same with a configuration of the caller's taste.
     pub async fn start_with(size: usize, adjust: fn(&mut NodeConfig)) -> LocalCluster {
-        let initial = (1..=size).map(|number| (format!("n{number}"), peer_url(number))).collect();
-        let mut cluster = LocalCluster { initial, adjust: Some(adjust), ..LocalCluster::default() };
-        for number in 1..=size {
-            cluster.start_node(number).await.expect("a new node starts");
-        }
+        let mut cluster = LocalCluster::new(size);
+        cluster.adjust = Some(adjust);
+        cluster.start_all().await;
         cluster
+    }
+
+    /// A new cluster of `size` nodes, none of which has started.
+    pub fn new(size: usize) -> LocalCluster {
+        let initial = (1..=size).map(|number| (format!("n{number}"), peer_url(number))).collect();
+        LocalCluster { initial, ..LocalCluster::default() }
+    }
+
+    /// Starts the initial nodes.
+    pub async fn start_all(&mut self) {
+        for number in 1..=self.initial.len() {
+            self.start_node(number).await.expect("a node starts");
+        }
     }
 
     /// Starts node `number` on its disk, with an empty one at first.
@@ -180,6 +221,7 @@ impl LocalCluster {
             disk: self.disks.entry(number).or_default().clone(),
             board: self.board.clone(),
             started: Instant::now(),
+            trace: self.trace.clone(),
         };
         let node = Node::start(config, platform).await?;
         if let Err(refused) = node.check_before_serving().await {

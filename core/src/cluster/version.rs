@@ -112,7 +112,17 @@ impl ClusterVersion {
     pub fn set(&self, version: Version) {
         let stored = version.full().into();
         self.backend.put(Bucket::Cluster, Bytes::from_static(VERSION_KEY), stored);
-        self.write().version = Some(version);
+        let mut state = self.write();
+        match state.version.replace(version) {
+            None => tracing::info!("cluster-version" = %version, "set initial cluster version"),
+            Some(former) if former != version => {
+                tracing::info!(from = %former, to = %version, "updated cluster version");
+            }
+            Some(_) => {}
+        }
+        if state.downgrade.enabled && state.downgrade.target_version == version.full() {
+            tracing::info!("target-version" = %version, "The server is ready to downgrade");
+        }
     }
 
     /// Applies the beginning or the end of a downgrade.

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::version::OWN_VERSION;
 use super::{InitialClusterState, NodeConfig, StartError};
 use crate::api::coraclepb as pb;
 use crate::api::coraclepb::peer_request::Request;
 use crate::api::coraclepb::peer_response::Response;
 use crate::api::etcdserverpb::Member;
 use crate::backend::{Backend, Bucket};
-use crate::cluster::{Members, bootstrap_members, cluster_id};
+use crate::cluster::{ClusterVersion, Members, Version, bootstrap_members, cluster_id};
 use crate::error::Fatal;
 use crate::platform::{PeerTarget, Platform, parse_peer_url};
 use crate::raft::types::AsyncRuntime;
@@ -62,6 +63,18 @@ pub(super) async fn bootstrap<P: Platform>(
     Ok(Bootstrap { identity, form })
 }
 
+/// Data that a newer release may have written is left alone: this one would not know what it means.
+pub(super) fn check_version(stored: &ClusterVersion) -> Result<(), StartError> {
+    match stored.get() {
+        Some(version) if version > OWN_VERSION => Err(StartError::Config(format!(
+            "invalid downgrade; server version is lower than determined cluster version \
+             (current-server-version: {}, determined-cluster-version: {version})",
+            super::ETCD_VERSION
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// A member that stopped before the first leader recorded the members still needs the seeds.
 fn restart(identity: Identity, initial: Vec<Member>, members: &Members) -> Bootstrap {
     let mut form = BTreeSet::new();
@@ -85,6 +98,18 @@ fn form_new(
     Ok((identity, voters))
 }
 
+/// The record of this member in a cluster of itself alone: that of the table, or, where the log ended
+/// before it told of this member, what its own flags say. A learner becomes a voter.
+pub(super) fn member_alone(config: &NodeConfig, own: Identity, members: &Members) -> Member {
+    let known = members.get(own.member_id).unwrap_or_else(|| Member {
+        id: own.member_id,
+        name: config.name.clone(),
+        peer_ur_ls: config.advertise_peer_urls.clone(),
+        ..Member::default()
+    });
+    Member { is_learner: false, ..known }
+}
+
 /// The member called `name` among the initial ones, which must have exactly the URLs that it
 /// advertises.
 pub(crate) fn own_member<'a>(
@@ -98,18 +123,6 @@ pub(crate) fn own_member<'a>(
     check_own_urls(name, &own.peer_ur_ls, advertised)?;
     Ok(own)
 }
-/// The record of this member in a cluster of itself alone: that of the table, or, where the log ended
-/// before it told of this member, what its own flags say. A learner becomes a voter.
-pub(super) fn member_alone(config: &NodeConfig, own: Identity, members: &Members) -> Member {
-    let known = members.get(own.member_id).unwrap_or_else(|| Member {
-        id: own.member_id,
-        name: config.name.clone(),
-        peer_ur_ls: config.advertise_peer_urls.clone(),
-        ..Member::default()
-    });
-    Member { is_learner: false, ..known }
-}
-
 
 fn check_own_urls(name: &str, own: &[String], advertised: &[String]) -> Result<(), String> {
     let mut advertised = advertised.to_vec();
@@ -240,6 +253,13 @@ fn adopt(
             own.name
         )));
     }
+    if answer.cluster_version.parse().is_ok_and(|version: Version| version > OWN_VERSION) {
+        return Err(StartError::Join(format!(
+            "incompatible with current running cluster: its version is {}, this member's {}",
+            answer.cluster_version,
+            OWN_VERSION.full()
+        )));
+    }
     let identity = Identity { member_id: own.id, cluster_id: answer.cluster_id };
     members.seed(answer.members, false);
     Ok(identity)
@@ -266,4 +286,39 @@ pub(crate) fn identity_record(member_id: u64, cluster_id: u64) -> (Bytes, Bytes)
     record.extend_from_slice(&member_id.to_be_bytes());
     record.extend_from_slice(&cluster_id.to_be_bytes());
     (Bytes::from_static(IDENTITY_KEY), record.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::backend::BackendOptions;
+    use crate::platform::MemoryDisk;
+
+    #[test]
+    fn cl_07_a_member_does_not_join_a_cluster_that_speaks_a_newer_version() {
+        let config = NodeConfig::single("new", "http://n:2380");
+        let disk = Arc::new(MemoryDisk::default());
+        let backend = Arc::new(Backend::open(disk, BackendOptions::default()).unwrap());
+        let members = Members::open(backend).unwrap();
+        let own = Member { id: 5, peer_ur_ls: vec!["http://n:2380".into()], ..<_>::default() };
+        for (cluster_version, joins) in
+            [("", true), ("3.6.0", true), ("3.7.0", true), ("3.8.0", false)]
+        {
+            let answer = pb::MembersResponse {
+                cluster_id: 7,
+                members: vec![own.clone()],
+                cluster_version: cluster_version.to_owned(),
+                ..<_>::default()
+            };
+            match adopt(&config, answer, &members) {
+                Ok(identity) => assert!(joins && identity.cluster_id == 7, "{cluster_version}"),
+                Err(refused) => {
+                    let expected = "incompatible with current running cluster";
+                    assert!(!joins && refused.to_string().starts_with(expected), "{refused}");
+                }
+            }
+        }
+    }
 }

@@ -68,6 +68,10 @@ pub struct NodeConfig {
     pub corrupt_check_time: Duration,
     /// `--compact-hash-check-time`, if the gate `CompactHashCheck` is open.
     pub compact_hash_check: Option<Duration>,
+    /// `--downgrade-check-time`: between two looks whether a downgrade has reached all members.
+    pub downgrade_check_time: Duration,
+    /// The gate `FastLeaseKeepAlive`: a lease that is known is renewed whatever is not applied yet.
+    pub fast_lease_keep_alive: bool,
     /// `--warning-apply-duration`
     pub warning_apply_duration: Duration,
     /// `--lease-reads`: linearizable reads by the leader's lease, which trusts clocks.
@@ -110,6 +114,8 @@ impl NodeConfig {
             initial_corrupt_check: false,
             corrupt_check_time: Duration::ZERO,
             compact_hash_check: None,
+            downgrade_check_time: Duration::from_secs(5),
+            fast_lease_keep_alive: true,
             warning_apply_duration: Duration::from_millis(100),
             lease_reads: false,
             force_new_cluster: false,

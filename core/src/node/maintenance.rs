@@ -105,7 +105,7 @@ impl<P: Platform> Node<P> {
             errors,
             db_size_in_use: info.db_size_in_use as i64,
             is_learner: info.is_learner,
-            storage_version: STORAGE_VERSION.to_owned(),
+            storage_version: self.storage_version(),
             db_size_quota: info.db_quota as i64,
             downgrade_info: Some(self.downgrade_info()),
         })

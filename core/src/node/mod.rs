@@ -125,6 +125,7 @@ impl<P: Platform> Node<P> {
         let start = bootstrap::bootstrap(&config, &*platform, &backend, &members).await?;
         let applier =
             Arc::new(Applier::open(backend.clone(), members.clone(), config.max_request_bytes)?);
+        bootstrap::check_version(&applier.version)?;
         let clock = platform.clone();
         let meters = Arc::new(Meters::new(Arc::new(move || clock.monotonic())));
         let shared = Arc::new(StateMachineShared {
@@ -426,8 +427,8 @@ fn slow_applies<P: Platform>(config: &NodeConfig, platform: &Arc<P>) -> SlowAppl
 async fn force_new_cluster<R: AsyncRuntime>(
     log: &LogStore<R>,
     start: &bootstrap::Bootstrap,
-) -> Result<bool, StartError> {
     backend: &Backend,
+) -> Result<bool, StartError> {
     let member_id = start.identity.member_id;
     let (applied, _) = load_applied(backend)?;
     let forced = force_single_voter(&mut log.clone(), member_id, applied)

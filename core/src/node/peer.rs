@@ -5,13 +5,14 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::propose::status;
-use super::{Node, StopReason};
+use super::{ETCD_VERSION, Node, StopReason};
 use crate::api::coraclepb as pb;
 use crate::api::coraclepb::append_entries_response::Kind;
 use crate::api::coraclepb::peer_request::Request;
 use crate::api::coraclepb::peer_response::Response;
 use crate::auth::{Caller, Identity};
 use crate::backend::Restorer;
+use crate::cluster::Version;
 use crate::error::{Code, Error, Fatal};
 use crate::platform::{PeerTarget, Platform, TransportError};
 use crate::raft::network::REMOVED_TEXT;
@@ -87,6 +88,8 @@ impl<P: Platform> Node<P> {
                 cluster_id: self.cluster_id,
                 members: self.members.list(),
                 removed: self.members.removed(),
+                server_version: ETCD_VERSION.to_owned(),
+                cluster_version: self.version.get().map(Version::full).unwrap_or_default(),
             }),
             Request::HashKv(message) => {
                 reply(self.hash_kv(&Caller::Internal, message).await, Response::HashKv)

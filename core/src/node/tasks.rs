@@ -50,6 +50,8 @@ impl<P: Platform> Node<P> {
         self.spawn(|node| async move { node.compact_automatically().await });
         self.spawn(|node| async move { node.check_corruption_periodically().await });
         self.spawn(|node| async move { node.check_compact_hashes().await });
+        self.spawn(|node| async move { node.follow_versions().await });
+        self.spawn(|node| async move { node.finish_downgrades().await });
     }
 
     pub(super) fn spawn<F>(self: &Arc<Self>, task: impl FnOnce(Arc<Self>) -> F)
@@ -93,9 +95,9 @@ impl<P: Platform> Node<P> {
                 self.lessor.promote(self.platform.monotonic(), extend);
                 self.spawn(|node| async move {
                     node.forget_lost_members().await;
+                    node.propose_first_members().await;
                 });
             }
-                    node.propose_first_members().await;
             (true, false) => self.lessor.demote(),
             (false, false) => {}
         }
@@ -119,10 +121,9 @@ impl<P: Platform> Node<P> {
         }
     }
 
-    /// The first leader of a new cluster writes its version and its first members into the log, so
-    /// that whoever replays the log knows them.
+    /// The first leader of a new cluster writes its first members into the log, and then its version,
+    /// if they say theirs at once, so that whoever replays the log knows them.
     async fn propose_first_members(self: &Arc<Self>) {
-        self.record_cluster_version().await;
         for member in self.members.unrecorded_seeds() {
             let add = pb::MemberAdd { member: Some(member), max_learners: None };
             let add = CommandRequest::MemberAdd(add);
@@ -132,6 +133,7 @@ impl<P: Platform> Node<P> {
                 Err(_) => return,
             }
         }
+        self.find_cluster_version().await;
     }
 
     /// After `--force-new-cluster`: the log removes all members but this one, so that Raft's
@@ -155,8 +157,6 @@ impl<P: Platform> Node<P> {
         }
     }
 
-    async fn expire_leases(self: &Arc<Self>) {
-        loop {
     /// What the table still differs in from that of a cluster of this voter alone.
     fn next_change_to_be_alone(&self) -> Option<CommandRequest> {
         let members = self.members.list();
@@ -167,6 +167,8 @@ impl<P: Platform> Node<P> {
         self.is_learner().then_some(CommandRequest::MemberPromote(promote))
     }
 
+    async fn expire_leases(self: &Arc<Self>) {
+        loop {
             P::Runtime::sleep(LEASE_TICK).await;
             let Role { term, is_leader, .. } = self.leadership.role();
             if !is_leader || !self.lessor.is_primary() {

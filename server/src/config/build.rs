@@ -160,6 +160,8 @@ fn node_config(values: &Values) -> Result<NodeConfig, String> {
         warning_apply_duration: duration(values, "warning-apply-duration"),
         lease_reads: boolean(values, "lease-reads"),
         force_new_cluster: boolean(values, "force-new-cluster"),
+        downgrade_check_time: duration(values, "downgrade-check-time"),
+        fast_lease_keep_alive: values.gates.is_enabled("FastLeaseKeepAlive"),
         advertise_peer_urls,
         ..NodeConfig::single(&name, "")
     })

@@ -17,7 +17,7 @@ use std::sync::atomic::AtomicU64;
 
 use bytes::Bytes;
 use coracle_core::cluster::Version;
-use coracle_core::node::{ETCD_VERSION, STORAGE_VERSION};
+use coracle_core::node::ETCD_VERSION;
 use coracle_gateway::ErrorForm;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderName};
 use http::{HeaderValue, Method, Request, Response, StatusCode, request};
@@ -145,7 +145,10 @@ impl Pages {
             return gateway.answer(&head, body).await.into();
         }
         let page = match path {
-            "/version" => only_get(&head, || content(JSON, version(self.member.cluster_version()))),
+            "/version" => only_get(&head, || content(JSON, version_of(&self.member))),
+            "/openapi.json" if self.gateway.is_some() => {
+                only_get(&head, || content(JSON, openapi::document(ETCD_VERSION)))
+            }
             "/debug/vars" => only_get(&head, || vars::vars(&self.member.info())),
             _ => self.metrics_page(&head).await,
         };
@@ -182,12 +185,17 @@ fn only_get(head: &request::Parts, page: impl FnOnce() -> Response<Bytes>) -> Re
 }
 
 /// Until a leader has said which version the cluster runs, there is none.
-fn version(cluster: Option<Version>) -> String {
+fn version(cluster: Option<Version>, storage: &str) -> String {
     let cluster = cluster.map_or_else(|| "not_decided".to_owned(), Version::full);
     format!(
         "{{\"etcdserver\":\"{ETCD_VERSION}\",\"etcdcluster\":\"{cluster}\",\
-         \"storage\":\"{STORAGE_VERSION}\"}}"
+         \"storage\":\"{storage}\"}}"
     )
+}
+
+/// The page `/version` of `member`.
+pub(crate) fn version_of(member: &Member) -> String {
+    version(member.cluster_version(), &member.storage_version())
 }
 
 /// The parameters after `?`. None of the values that matter is percent-encoded.
@@ -236,9 +244,10 @@ mod tests {
         for (cluster, text) in
             [(Some(Version { major: 3, minor: 7 }), "3.7.0"), (None, "not_decided")]
         {
-            let parsed: serde_json::Value = serde_json::from_str(&version(cluster)).unwrap();
+            let page = version(cluster, "3.6.0");
+            let parsed: serde_json::Value = serde_json::from_str(&page).unwrap();
             let expected = serde_json::json!({
-                "etcdserver": ETCD_VERSION, "etcdcluster": text, "storage": STORAGE_VERSION
+                "etcdserver": ETCD_VERSION, "etcdcluster": text, "storage": "3.6.0"
             });
             assert_eq!(parsed, expected);
         }

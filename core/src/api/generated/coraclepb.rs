@@ -474,6 +474,12 @@ pub struct MembersResponse {
     pub members: ::prost::alloc::vec::Vec<super::etcdserverpb::Member>,
     #[prost(uint64, repeated, tag = "3")]
     pub removed: ::prost::alloc::vec::Vec<u64>,
+    /// The release of etcd that the answering member behaves like: "3.7.0".
+    #[prost(string, tag = "4")]
+    pub server_version: ::prost::alloc::string::String,
+    /// The cluster's version as that member knows it; empty until it is decided.
+    #[prost(string, tag = "5")]
+    pub cluster_version: ::prost::alloc::string::String,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MoveLeader {
