@@ -1,12 +1,14 @@
 //! The core as a cluster, without sockets: replication, elections, reads, members, leases,
 //! snapshots.
 
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use coracle_core::api::etcdserverpb as pb;
 use coracle_core::api::{authpb, coraclepb, mvccpb};
 use coracle_core::auth::{Caller, Credentials};
 use coracle_core::error::Error;
+use coracle_core::trace::{Event, Listener, Trace};
 use coracle_tests::local_cluster::{LocalCluster, LocalNode, eventually, peer_url};
 
 /// Nobody in these tests has credentials, or needs any.
@@ -203,6 +205,66 @@ async fn lease_04_expiry_deletes_the_keys_everywhere_in_one_revision() {
         node.lease_time_to_live(&INTERNAL, pb::LeaseTimeToLiveRequest { id: 77, keys: true }).await;
     assert_eq!(gone.expect("no error").ttl, -1);
     agree(&cluster).await;
+}
+
+/// While it is closed, a node that it listens to gets no further with applying entries.
+#[derive(Default)]
+struct Gate {
+    closed: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Gate {
+    fn set_closed(&self, closed: bool) {
+        *self.closed.lock().expect("lock") = closed;
+        self.opened.notify_all();
+    }
+}
+
+impl Listener for Gate {
+    fn event(&self, event: Event) {
+        if matches!(event, Event::Applied { .. }) {
+            tokio::task::block_in_place(|| {
+                let closed = self.closed.lock().expect("lock");
+                drop(self.opened.wait_while(closed, |closed| *closed).expect("lock"));
+            });
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lease_09_a_known_lease_is_renewed_whatever_is_not_applied() {
+    for fast in [true, false] {
+        let gate = Arc::new(Gate::default());
+        let mut cluster = LocalCluster::new(1);
+        cluster.trace = Trace::to(gate.clone());
+        if !fast {
+            cluster.adjust = Some(|config| config.fast_lease_keep_alive = false);
+        }
+        cluster.start_all().await;
+        let node = cluster.nodes[&1].clone();
+        let grant = pb::LeaseGrantRequest { id: 7, ttl: 60 };
+        node.lease_grant(&INTERNAL, grant).await.expect("a lease");
+        gate.set_closed(true);
+        let writer = node.clone();
+        let write = tokio::spawn(async move { writer.put(&INTERNAL, put("a", "1")).await });
+        eventually("an entry that is committed and not applied", || {
+            let info = node.info();
+            (info.committed > info.applied).then_some(())
+        })
+        .await;
+        let late = Err(Error::TimeoutWaitAppliedIndex);
+        let renew = async |id| {
+            let request = pb::LeaseKeepAliveRequest { id };
+            node.lease_keep_alive(&INTERNAL, request).await.map(|response| response.ttl)
+        };
+        assert_eq!(renew(7).await, if fast { Ok(60) } else { late.clone() });
+        assert_eq!(renew(8).await, late, "the entry might have granted it");
+        gate.set_closed(false);
+        write.await.expect("no panic").expect("the put");
+        assert_eq!(renew(7).await, Ok(60));
+        assert_eq!(renew(8).await, Ok(0));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

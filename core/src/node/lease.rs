@@ -1,6 +1,8 @@
 //! The Lease service. Leases are replicated; only the leader knows the time, so renewals and
 //! remaining times are its business and followers ask it.
 
+use std::time::Duration;
+
 use super::Node;
 use super::propose::mismatch;
 use crate::api::coraclepb::command::Request as CommandRequest;
@@ -19,6 +21,8 @@ use crate::trace::Event;
 
 /// Bytes that a lease counts for against the quota. LEASE-11.
 const LEASE_COST: u64 = 64;
+/// How long a renewal waits for the entry that may have granted its lease (etcd: `applyTimeout`).
+const APPLY_LIMIT: Duration = Duration::from_secs(1);
 
 impl<P: Platform> Node<P> {
     /// Lease.LeaseGrant. LEASE-01, LEASE-02.
@@ -112,7 +116,8 @@ impl<P: Platform> Node<P> {
         }
     }
 
-    /// Renews on the leader, once a quorum confirmed that it still leads. LEASE-10.
+    /// Renews on the leader, once a quorum confirmed that it still leads. LEASE-10. A lease that is
+    /// known is renewed at once; whether there is none is known only when all is applied. LEASE-09.
     pub(super) async fn handle_lease_keep_alive(
         &self,
         who: &Identity,
@@ -122,7 +127,12 @@ impl<P: Platform> Node<P> {
             if !self.leadership.role().is_leader {
                 return Err(Error::NotLeader);
             }
-            self.linearize().await?;
+            let committed = self.confirm_leader().await?;
+            if !self.config.fast_lease_keep_alive || !self.lessor.exists(id) {
+                let applied = self.shared.applied.wait(committed);
+                let applied = P::Runtime::timeout(APPLY_LIMIT, applied).await;
+                applied.map_err(|_| Error::TimeoutWaitAppliedIndex)?;
+            }
             self.permit(who).lease_change(id)?;
             match self.lessor.renew(id, self.platform.monotonic()) {
                 Renewal::Renewed { ttl, clear_checkpoint } => {

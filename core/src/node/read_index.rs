@@ -1,7 +1,7 @@
 //! Linearizable reads by read index (Raft dissertation 6.4), batched: everybody who asks while one
 //! confirmation is under way shares the next one. KV-07.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::raft::types::AsyncRuntime;
@@ -20,7 +20,15 @@ use crate::trace::Event;
 /// A confirmation that takes longer counts as slow: etcd asks again then.
 const SLOW_READ_INDEX: Duration = Duration::from_millis(500);
 
-type Waiter = oneshot::Sender<Result<(), Error>>;
+/// Who waits for a confirmation.
+struct Waiter {
+    /// Whether what was committed must also be applied here before it is told.
+    applied: bool,
+    done: oneshot::Sender<Confirmed>,
+}
+
+/// The index that was committed when the leader was confirmed.
+type Confirmed = Result<u64, Error>;
 
 /// The readers that wait for the next confirmation.
 pub(crate) struct ReadIndexQueue {
@@ -36,10 +44,10 @@ impl ReadIndexQueue {
     }
 
     /// A place in the next confirmation; it is cancelled if there will be none.
-    fn push(&self) -> oneshot::Receiver<Result<(), Error>> {
-        let (sender, receiver) = oneshot::channel();
+    fn push(&self, applied: bool) -> oneshot::Receiver<Confirmed> {
+        let (done, receiver) = oneshot::channel();
         let first = self.lock().as_mut().is_some_and(|waiting| {
-            waiting.push(sender);
+            waiting.push(Waiter { applied, done });
             waiting.len() == 1
         });
         if first {
@@ -70,7 +78,17 @@ impl Drop for CloseOnDrop<'_> {
 impl<P: Platform> Node<P> {
     /// Returns once everything that was committed before this call is applied here.
     pub(super) async fn linearize(&self) -> Result<(), Error> {
-        let confirmed = self.read_index.push();
+        self.confirmed(true).await.map(drop)
+    }
+
+    /// Returns once a quorum has confirmed the leader; answers what is committed, which need not be
+    /// applied here.
+    pub(super) async fn confirm_leader(&self) -> Confirmed {
+        self.confirmed(false).await
+    }
+
+    async fn confirmed(&self, applied: bool) -> Confirmed {
+        let confirmed = self.read_index.push(applied);
         match P::Runtime::timeout(self.request_timeout(), confirmed).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(Error::Stopped),
@@ -79,7 +97,7 @@ impl<P: Platform> Node<P> {
     }
 
     /// The task that confirms batch after batch, until the node stops.
-    pub(super) async fn confirm_reads(&self, mut woken: mpsc::Receiver<()>) {
+    pub(super) async fn confirm_reads(self: &Arc<Self>, mut woken: mpsc::Receiver<()>) {
         let _open = CloseOnDrop(&self.read_index);
         while woken.next().await.is_some() {
             let batch = self.read_index.take();
@@ -95,14 +113,25 @@ impl<P: Platform> Node<P> {
             if result.is_err() {
                 self.meters.read_indexes_failed.add(1);
             }
-            for waiter in batch {
-                // A reader that gave up is gone.
-                let _ = waiter.send(result.clone());
+            let Ok(index) = result else {
+                tell(batch, &result);
+                continue;
+            };
+            if self.shared.applied.get() >= index {
+                tell(batch, &result);
+                continue;
             }
+            let (readers, others) = batch.into_iter().partition(|waiter| waiter.applied);
+            tell(others, &result);
+            // The next confirmation does not wait for what these have to.
+            self.spawn(|node| async move {
+                node.shared.applied.wait(index).await;
+                tell(readers, &Ok(index));
+            });
         }
     }
 
-    async fn confirm_read_index(&self) -> Result<(), Error> {
+    async fn confirm_read_index(&self) -> Confirmed {
         loop {
             let role = self.leadership.role();
             let index = match role.leader {
@@ -111,10 +140,7 @@ impl<P: Platform> Node<P> {
                 None => None,
             };
             match index {
-                Some(index) => {
-                    self.shared.applied.wait(index).await;
-                    return Ok(());
-                }
+                Some(index) => return Ok(index),
                 None => self.pause_for_leader().await,
             }
         }
@@ -147,5 +173,12 @@ impl<P: Platform> Node<P> {
             Err(ProposeError::NotAccepted | ProposeError::Unknown) => Err(Error::NotLeader),
             Err(ProposeError::Stopped) => Err(Error::Stopped),
         }
+    }
+}
+
+fn tell(waiters: Vec<Waiter>, confirmed: &Confirmed) {
+    for waiter in waiters {
+        // Who gave up is gone.
+        let _ = waiter.done.send(confirmed.clone());
     }
 }
