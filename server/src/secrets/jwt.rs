@@ -2,42 +2,47 @@
 //!
 //! The claims are etcd's: `username`, `revision` (the auth revision at the time of signing) and
 //! `exp`. A token of an earlier revision is refused where keys are concerned, and the client logs
-//! in again.
+//! in again. Tokens may also be signed by somebody else who has the key; what has no `exp` does not
+//! expire, as with etcd.
+
+mod keys;
 
 use std::fs;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use coracle_core::error::{Code, Error};
 use coracle_core::platform::{Claims, TokenSigner};
-use jsonwebtoken::jwk::Jwk;
-use jsonwebtoken::{
-    Algorithm, AlgorithmFamily, DecodingKey, EncodingKey, Header, Validation, decode, encode,
-};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use self::keys::{Method, SigningKey, VerifyingKey};
 use crate::config::JwtConfig;
 
 /// Signs with a private key or a secret, verifies with the public key that belongs to it.
 pub(super) struct JwtSigner {
-    algorithm: Algorithm,
+    method: &'static Method,
     /// Without it the member verifies what others signed.
-    sign: Option<EncodingKey>,
-    verify: DecodingKey,
+    sign: Option<SigningKey>,
+    verify: VerifyingKey,
     ttl: Duration,
 }
 
-#[derive(Serialize)]
-struct Body {
-    username: String,
-    revision: u64,
-    exp: u64,
+#[derive(Serialize, Deserialize)]
+struct Header {
+    alg: String,
+    #[serde(default)]
+    typ: String,
+    /// What must be understood beyond the standard; nothing is.
+    #[serde(skip_serializing)]
+    crit: Option<serde_json::Value>,
 }
 
 /// What is asked of a token that somebody else may have signed: no more and no less than etcd does
 /// with Go's library. Numbers may have fractions; a time that is 0 or not there does not matter;
 /// `aud`, `iat` and all others are not looked at.
 #[derive(Deserialize)]
-struct Asked {
+struct Body {
     username: String,
     revision: f64,
     #[serde(default, deserialize_with = "number")]
@@ -51,7 +56,7 @@ fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::
     f64::deserialize(deserializer).map(Some)
 }
 
-impl Asked {
+impl Body {
     /// Whether the token is good at `now`, in seconds.
     fn holds_at(&self, now: f64) -> bool {
         let time = |claim: Option<f64>| claim.filter(|time| *time != 0.0).map(f64::trunc);
@@ -63,11 +68,11 @@ impl Asked {
 impl JwtSigner {
     /// Reads the key files. The error is a sentence for the operator.
     pub(super) fn read(config: &JwtConfig) -> Result<JwtSigner, String> {
-        let algorithm: Algorithm = config.sign_method.parse().map_err(|_| {
+        let method = Method::find(&config.sign_method).ok_or_else(|| {
             format!(
-                "--auth-token: sign-method {:?} is not known; choose RS256, RS384, RS512, PS256, \
-                 PS384, PS512, ES256, ES384, EdDSA, HS256, HS384 or HS512",
-                config.sign_method
+                "--auth-token: sign-method {:?} is not known; choose {}",
+                config.sign_method,
+                Method::names()
             )
         })?;
         let read = |path: &Option<String>| {
@@ -78,43 +83,31 @@ impl JwtSigner {
         };
         let private = read(&config.priv_key).transpose()?;
         let public = read(&config.pub_key).transpose()?;
-        let family = family(algorithm);
-        let unfit = |what: &str, error: jsonwebtoken::errors::Error| {
-            format!(
-                "--auth-token: the {what} is no key for {} in PEM form (of elliptic curves: in \
-                 PKCS #8): {error}",
-                config.sign_method
-            )
+        let unfit = |what: &str| {
+            let what = format!("the {what} is no key for {} in PEM form", config.sign_method);
+            format!("--auth-token: {what}")
         };
-        if family == AlgorithmFamily::Hmac {
+        if method.is_secret() {
             // A public key is no secret.
-            let secret = private.filter(|secret| !secret.is_empty()).ok_or_else(|| {
+            let secret = private.as_ref().filter(|secret| !secret.is_empty());
+            let keys = secret.and_then(|secret| method.secret(secret));
+            let (sign, verify) = keys.ok_or_else(|| {
                 "--auth-token: missing key data: priv-key is the file of the secret".to_owned()
             })?;
-            let (sign, verify) =
-                (Some(EncodingKey::from_secret(&secret)), DecodingKey::from_secret(&secret));
-            return Ok(JwtSigner { algorithm, sign, verify, ttl: config.ttl });
+            return Ok(JwtSigner { method, sign: Some(sign), verify, ttl: config.ttl });
         }
-        let sign = private.map(|pem| match family {
-            AlgorithmFamily::Rsa => EncodingKey::from_rsa_pem(&pem),
-            AlgorithmFamily::Ec => EncodingKey::from_ec_pem(&pem),
-            _ => EncodingKey::from_ed_pem(&pem),
-        });
-        let sign = sign.transpose().map_err(|error| unfit("priv-key", error))?;
+        let sign = private.map(|pem| method.signing_key(&pem).ok_or_else(|| unfit("priv-key")));
+        let sign = sign.transpose()?;
         let verify = match (public, &sign) {
-            (Some(pem), _) => match family {
-                AlgorithmFamily::Rsa => DecodingKey::from_rsa_pem(&pem),
-                AlgorithmFamily::Ec => DecodingKey::from_ec_pem(&pem),
-                _ => DecodingKey::from_ed_pem(&pem),
-            }
-            .map_err(|error| unfit("pub-key", error))?,
+            (Some(pem), _) => method.verifying_key(&pem).ok_or_else(|| unfit("pub-key"))?,
             // The private key holds the public one.
-            (None, Some(sign)) => Jwk::from_encoding_key(sign, algorithm)
-                .and_then(|jwk| DecodingKey::from_jwk(&jwk))
-                .map_err(|error| unfit("priv-key", error))?,
-            (None, None) => return Err(missing_key()),
+            (None, Some(sign)) => sign.public_key().ok_or_else(|| unfit("priv-key"))?,
+            (None, None) => {
+                let text = "--auth-token: missing key data: give pub-key, priv-key or both";
+                return Err(text.to_owned());
+            }
         };
-        let signer = JwtSigner { algorithm, sign, verify, ttl: config.ttl };
+        let signer = JwtSigner { method, sign, verify, ttl: config.ttl };
         signer.check_pair()?;
         Ok(signer)
     }
@@ -125,10 +118,16 @@ impl JwtSigner {
             return Ok(());
         }
         let token = self.sign("nobody", 0).map_err(|error| format!("--auth-token: {error}"))?;
-        match self.verify(&token) {
-            Some(_) => Ok(()),
-            None => Err("--auth-token: priv-key and pub-key do not belong together".to_owned()),
+        let (message, signature) = token.rsplit_once('.').unwrap_or_default();
+        match self.is_signed(message, signature) {
+            true => Ok(()),
+            false => Err("--auth-token: priv-key and pub-key do not belong together".to_owned()),
         }
+    }
+
+    fn is_signed(&self, message: &str, signature: &str) -> bool {
+        let signature = URL_SAFE_NO_PAD.decode(signature);
+        signature.is_ok_and(|signature| self.verify.verify(message.as_bytes(), &signature))
     }
 }
 
@@ -138,37 +137,46 @@ impl TokenSigner for JwtSigner {
             let text = "auth: token signing attempted with verify-only key";
             return Err(Error::Other(Code::Unknown, text.to_owned()));
         };
-        let exp = (since_epoch() + self.ttl).as_secs();
-        let body = Body { username: user.to_owned(), revision, exp };
-        encode(&Header::new(self.algorithm), &body, key).map_err(|error| {
-            Error::Other(Code::Internal, format!("auth: signing a token failed: {error}"))
-        })
+        let header = Header { alg: self.method.name.to_owned(), typ: "JWT".to_owned(), crit: None };
+        let body = serde_json::json!({
+            "username": user,
+            "revision": revision,
+            "exp": (since_epoch() + self.ttl).as_secs(),
+        });
+        let failed = |why: &str| {
+            Error::Other(Code::Internal, format!("auth: signing a token failed: {why}"))
+        };
+        let header = serde_json::to_vec(&header).map_err(|error| failed(&error.to_string()))?;
+        let message =
+            [header, body.to_string().into_bytes()].map(|part| URL_SAFE_NO_PAD.encode(part));
+        let message = message.join(".");
+        let signature = key.sign(message.as_bytes()).ok_or_else(|| failed("the key refused"))?;
+        Ok(format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature)))
     }
 
     fn verify(&self, token: &str) -> Option<Claims> {
+        let (message, signature) = token.rsplit_once('.')?;
+        let (header, body) = message.split_once('.')?;
+        let header: Header = from_base64(header)?;
         // Only the configured method: a token that names another one is somebody's trick.
-        let mut validation = Validation::new(self.algorithm);
-        // The claims are judged below.
-        (validation.validate_exp, validation.validate_aud) = (false, false);
-        validation.required_spec_claims.clear();
-        let asked = decode::<Asked>(token, &self.verify, &validation).ok()?.claims;
-        let holds = asked.holds_at(since_epoch().as_secs_f64());
-        holds.then_some(Claims { user: asked.username, revision: asked.revision as u64 })
+        if header.alg != self.method.name || header.crit.is_some() {
+            return None;
+        }
+        if !self.is_signed(message, signature) {
+            return None;
+        }
+        let body: Body = from_base64(body)?;
+        let valid = body.holds_at(since_epoch().as_secs_f64()) && body.revision >= 0.0;
+        valid.then_some(Claims { user: body.username, revision: body.revision as u64 })
     }
+}
+
+fn from_base64<T: for<'a> Deserialize<'a>>(text: &str) -> Option<T> {
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(text).ok()?).ok()
 }
 
 fn since_epoch() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
-}
-
-fn family(algorithm: Algorithm) -> AlgorithmFamily {
-    let families = [AlgorithmFamily::Hmac, AlgorithmFamily::Rsa, AlgorithmFamily::Ec];
-    let found = families.into_iter().find(|family| family.algorithms().contains(&algorithm));
-    found.unwrap_or(AlgorithmFamily::Ed)
-}
-
-fn missing_key() -> String {
-    "--auth-token: missing key data: give pub-key, priv-key or both".to_owned()
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ fn config(sign_method: &str, private: Option<String>, public: Option<String>) ->
     }
 }
 
-const METHODS: [(&str, &str); 12] = [
+const METHODS: [(&str, &str); 13] = [
     ("RS256", "jwt-rsa"),
     ("RS384", "jwt-rsa"),
     ("RS512", "jwt-rsa"),
@@ -24,6 +24,7 @@ const METHODS: [(&str, &str); 12] = [
     ("PS512", "jwt-rsa"),
     ("ES256", "jwt-P-256"),
     ("ES384", "jwt-P-384"),
+    ("ES512", "jwt-P-521"),
     ("EdDSA", "jwt-ed25519"),
     ("HS256", ""),
     ("HS384", ""),
@@ -76,12 +77,18 @@ fn auth_03_a_token_of_another_method_or_key_or_time_is_refused() {
     assert_eq!(expired.verify(&token), None, "its time is over");
 }
 
+fn signed(signer: &JwtSigner, header: &str, body: &str) -> String {
+    let message = [header, body].map(|part| URL_SAFE_NO_PAD.encode(part)).join(".");
+    let signature = signer.sign.as_ref().unwrap().sign(message.as_bytes()).unwrap();
+    format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
+}
+
 #[test]
 fn auth_03_claims_are_judged_as_gos_library_judges_them() {
     let signer = JwtSigner::read(&config("HS256", key("jwt-secret.txt"), None)).unwrap();
     let verified = |claims: serde_json::Value| {
-        let token = encode(&Header::new(signer.algorithm), &claims, signer.sign.as_ref().unwrap());
-        signer.verify(&token.unwrap()).map(|claims| claims.revision)
+        let token = signed(&signer, r#"{"alg":"HS256"}"#, &claims.to_string());
+        signer.verify(&token).map(|claims| claims.revision)
     };
     let now = since_epoch().as_secs();
     for (more, is_good) in [
@@ -107,6 +114,54 @@ fn auth_03_claims_are_judged_as_gos_library_judges_them() {
 }
 
 #[test]
+fn auth_03_headers_of_others_are_read_as_etcd_reads_them() {
+    let signer = JwtSigner::read(&config("HS256", key("jwt-secret.txt"), None)).unwrap();
+    let body = r#"{"username":"alice","revision":3}"#;
+    for (header, is_good) in [
+        (r#"{"alg":"HS256"}"#, true),
+        (r#"{"alg":"HS256","typ":"JWT","kid":"1"}"#, true),
+        (r#"{"alg":"none"}"#, false),
+        (r#"{"alg":"HS256","crit":["b64"]}"#, false),
+        (r#"{"typ":"JWT"}"#, false),
+    ] {
+        assert_eq!(signer.verify(&signed(&signer, header, body)).is_some(), is_good, "{header}");
+    }
+    let negative = r#"{"username":"alice","revision":-1}"#;
+    assert_eq!(signer.verify(&signed(&signer, r#"{"alg":"HS256"}"#, negative)), None);
+}
+
+#[test]
+fn auth_03_keys_come_in_every_form_that_etcd_takes() {
+    for (method, private, public) in [
+        ("ES256", "jwt-P-256.sec1.pem", "jwt-P-256.crt.pem"),
+        ("RS256", "jwt-rsa.pkcs1.pem", "jwt-rsa.pkcs1.pub.pem"),
+    ] {
+        let signer = JwtSigner::read(&config(method, key(private), key(public))).unwrap();
+        let token = signer.sign("alice", 7).unwrap();
+        let alone = JwtSigner::read(&config(method, None, key(public))).unwrap();
+        assert!(alone.verify(&token).is_some(), "{method}");
+    }
+}
+
+/// The example of RFC 7515, appendix A.4: of the curve's own key, and signed by somebody else.
+#[test]
+fn auth_03_es512_is_that_of_the_standard() {
+    let message = b"eyJhbGciOiJFUzUxMiJ9.UGF5bG9hZA";
+    let point = [
+        "AekpBQ8ST8a8VcfVOTNl353vSrDCLLJXmPk06wTjxrrjcBpXp5EOnYG_NjFZ6OvLFV1jSfS9tsz4qUxcWceqwQGk",
+        "ADSmRA43Z1DSNx_RvcLI87cdL07l6jQyyBXMoxVg_l2Th-x3S1WDhjDly79ajL4Kkd0AZMaZmh9ubmf63e3kyMj2",
+    ];
+    let point = point.map(|part| URL_SAFE_NO_PAD.decode(part).unwrap()).concat();
+    let signature = "AdwMgeerwtHoh-l192l60hp9wAHZFVJbLfD_UxMi70cwnZOYaRI1bKPWROc-mZZqwqT2SI-KGDKB34XO0\
+                     aw_7XdtAG8GaSwFKdCAPZgoXD2YBJZCPEX3xKpRwcdOO8KpEHwJjyqOgzDO7iKvU8vcnwNrmxYbSW9ERBX\
+                     ukOXolLzeO_Jn";
+    let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
+    let key = VerifyingKey::of_point(&[&[4][..], &point].concat()).unwrap();
+    assert!(key.verify(message, &signature));
+    assert!(!key.verify(b"eyJhbGciOiJFUzUxMiJ9.UGF5bG9hZB", &signature));
+}
+
+#[test]
 fn auth_03_keys_that_do_not_do_are_found_at_the_start() {
     let refused = |config: JwtConfig| JwtSigner::read(&config).err().unwrap_or_default();
     for (config, expected) in [
@@ -120,6 +175,10 @@ fn auth_03_keys_that_do_not_do_are_found_at_the_start() {
         (config("ES256", None, key("jwt-rsa.pub.pem")), "the pub-key is no key for ES256"),
         (
             config("ES256", key("jwt-P-256.pem"), key("jwt-P-384.pub.pem")),
+            "the pub-key is no key for ES256",
+        ),
+        (
+            config("ES256", key("jwt-P-256.pem"), key("jwt-P-256-other.pub.pem")),
             "priv-key and pub-key do not belong together",
         ),
     ] {
