@@ -179,3 +179,65 @@ async fn signed_tokens() -> Result<()> {
     ensure!(old.is_ok() || old.is_err_and(|status| status.message().contains("is old")));
     Ok(())
 }
+
+/// One cluster of each kind with the same users takes the other's tokens.
+#[tokio::test]
+async fn auth_03_signed_tokens_are_etcds() {
+    tokens_of_both().await.unwrap_or_else(|error| panic!("{error:#}"));
+}
+
+async fn tokens_of_both() -> Result<()> {
+    let key = |name: &str| format!("{}/keys/{name}", env!("CARGO_MANIFEST_DIR"));
+    for (method, name) in [("RS256", "jwt-rsa"), ("PS384", "jwt-rsa"), ("ES512", "jwt-P-521")] {
+        let (private, public) = (key(&format!("{name}.pem")), key(&format!("{name}.pub.pem")));
+        let flag =
+            format!("--auth-token=jwt,sign-method={method},priv-key={private},pub-key={public}");
+        let start = |kind| Cluster::start_with(kind, 1, &["--bcrypt-cost=4", &flag]);
+        let (etcd, coracle) = (start(Kind::Etcd)?, start(Kind::Coracle)?);
+        let etcd = Channel::from_shared(etcd.endpoint(0))?.connect().await.map(|c| (c, etcd))?;
+        let coracle =
+            Channel::from_shared(coracle.endpoint(0))?.connect().await.map(|c| (c, coracle))?;
+        prepare(&etcd.0).await?;
+        prepare(&coracle.0).await?;
+        for (giver, taker) in [(&etcd.0, &coracle.0), (&coracle.0, &etcd.0)] {
+            let token = token_of("alice", giver).await?;
+            let mut kv = KvClient::new(taker.clone());
+            let got = kv.range(with_token(get("a/own", ""), token)).await?.into_inner();
+            ensure!(got.count == 1, "{method}: {got:?}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn auth_07_a_streamed_range_ends_when_rights_change() {
+    rights_of_a_stream().await.unwrap_or_else(|error| panic!("{error:#}"));
+}
+
+async fn rights_of_a_stream() -> Result<()> {
+    let cluster = Cluster::start_with(Kind::Coracle, 1, &FLAGS)?;
+    let channel = Channel::from_shared(cluster.endpoint(0))?.connect().await?;
+    prepare(&channel).await?;
+    let (alice, root) = (token_of("alice", &channel).await?, token_of("root", &channel).await?);
+    let mut kv = KvClient::new(channel.clone());
+    // Far more than what a connection takes while nobody reads.
+    for number in 0..40 {
+        let large =
+            PutRequest { value: vec![b'x'; 1_000_000].into(), ..put(&format!("a/{number}")) };
+        kv.put(with_token(large, root.clone())).await?;
+    }
+    let mut pieces = kv.range_stream(with_token(get("a", "b"), alice)).await?.into_inner();
+    ensure!(pieces.message().await?.is_some(), "a first piece");
+    let revoke = AuthUserRevokeRoleRequest { name: text("alice"), role: text("a") };
+    AuthClient::new(channel.clone()).user_revoke_role(with_token(revoke, root)).await?;
+    let ended = loop {
+        match pieces.message().await {
+            Ok(Some(_)) => {}
+            Ok(None) => anyhow::bail!("everything was told"),
+            Err(status) => break status,
+        }
+    };
+    let expected = (Code::InvalidArgument, "etcdserver: revision of auth store is old");
+    ensure!((ended.code(), ended.message()) == expected, "{ended:?}");
+    Ok(())
+}
