@@ -15,6 +15,12 @@ pub mod v3electionpb {
     include!("../../server/src/generated/v3electionpb.rs");
 }
 
+/// The messages of server reflection, of which both releases have the same.
+#[allow(unreachable_pub, unused_qualifications, dead_code, clippy::all)]
+pub mod reflection {
+    include!("../../server/src/generated/grpc.reflection.v1.rs");
+}
+
 pub use etcdserverpb::auth_client::AuthClient;
 pub use etcdserverpb::cluster_client::ClusterClient;
 pub use etcdserverpb::kv_client::KvClient;

@@ -9,9 +9,13 @@ use coracle_core::api::etcdserverpb::downgrade_request::DowngradeAction;
 use coracle_core::api::etcdserverpb::range_request::{SortOrder, SortTarget};
 use coracle_core::api::etcdserverpb::*;
 use coracle_tests::cluster::{Cluster, Kind};
+use coracle_tests::grpc::reflection::server_reflection_request::MessageRequest;
+use coracle_tests::grpc::reflection::server_reflection_response::MessageResponse;
+use coracle_tests::grpc::reflection::{ServerReflectionRequest, ServerReflectionResponse};
 use coracle_tests::grpc::{ClusterClient, KvClient, MaintenanceClient};
 use coracle_tests::raw::{RawClient, metadata};
 use prost::Message;
+use prost_reflect::DescriptorPool;
 use tokio::time::{Instant, sleep, timeout};
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
@@ -164,10 +168,6 @@ async fn wait_for_downgrade(cluster: &Cluster, expected: &DowngradeInfo) -> Resu
     Ok(())
 }
 
-#[test]
-fn mnt_09_a_downgrade_is_checked_replicated_and_kept() {
-    use DowngradeAction::{Cancel, Enable, Validate};
-    let mut cluster = Cluster::start(Kind::Coracle, 3).expect("a cluster starts");
 /// Waits until every member says that it stores in the form of `version`.
 async fn wait_for_version(cluster: &Cluster, version: &str) -> Result<()> {
     let deadline = Instant::now() + DEADLINE;
@@ -181,6 +181,10 @@ async fn wait_for_version(cluster: &Cluster, version: &str) -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn mnt_09_a_downgrade_is_checked_replicated_and_kept() {
+    use DowngradeAction::{Cancel, Enable, Validate};
+    let mut cluster = Cluster::start(Kind::Coracle, 3).expect("a cluster starts");
     let none = DowngradeInfo::default();
     let begun = DowngradeInfo { enabled: true, target_version: "3.6.0".into() };
     block_on(async {
@@ -422,3 +426,78 @@ async fn connect_learner(cluster: &Cluster, index: usize) -> Result<RawClient> {
     }
     bail!("the learner does not answer")
 }
+
+/// As grpcurl asks: which services there are, and the file of each, until everything that a method
+/// takes and gives is known.
+#[test]
+fn w_09_a_client_without_files_learns_every_method_by_reflection() {
+    let cluster = Cluster::start_with(Kind::Coracle, 1, &["--enable-grpc-reflection"]);
+    let cluster = cluster.expect("a cluster starts");
+    block_on(async {
+        let client = RawClient::connect(cluster.endpoint(0)).await?;
+        for release in ["v1", "v1alpha"] {
+            let path = format!("/grpc.reflection.{release}.ServerReflection/ServerReflectionInfo");
+            let ask = async |question: MessageRequest| -> Result<MessageResponse> {
+                let host = "somebody".to_owned();
+                let request =
+                    ServerReflectionRequest { host, message_request: Some(question.clone()) };
+                let answer = client.call(&path, request.encode_to_vec().into()).await?;
+                let answer = ServerReflectionResponse::decode(answer)?;
+                ensure!(
+                    answer.valid_host == "somebody" && answer.original_request == Some(request)
+                );
+                answer.message_response.context("an answer")
+            };
+            let services = ask(MessageRequest::ListServices("*".to_owned())).await?;
+            let MessageResponse::ListServicesResponse(services) = services else {
+                anyhow::bail!("{services:?}");
+            };
+            let names: Vec<_> = services.service.into_iter().map(|service| service.name).collect();
+            ensure!(names == SERVICES, "{names:?}");
+            for name in names {
+                let question = MessageRequest::FileContainingSymbol(name.clone());
+                let MessageResponse::FileDescriptorResponse(files) = ask(question).await? else {
+                    anyhow::bail!("no file has {name}");
+                };
+                // The file first, and with it all that it imports.
+                let files: Vec<_> = files.file_descriptor_proto;
+                let mut pool = DescriptorPool::new();
+                for file in files.into_iter().rev() {
+                    pool.decode_file_descriptor_proto(file)?;
+                }
+                let service = pool.get_service_by_name(&name).context("it is in its file")?;
+                ensure!(service.methods().len() > 0);
+            }
+            let missing = MessageRequest::FileContainingSymbol("etcdserverpb.Nothing".to_owned());
+            let MessageResponse::ErrorResponse(error) = ask(missing).await? else {
+                anyhow::bail!("a file has what is nowhere");
+            };
+            ensure!(error.error_code == Code::NotFound as i32, "{error:?}");
+        }
+        Ok(())
+    });
+    // Nobody is told unless that was wanted.
+    let cluster = Cluster::start(Kind::Coracle, 1).expect("a cluster starts");
+    block_on(async {
+        let client = RawClient::connect(cluster.endpoint(0)).await?;
+        let path = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+        let refused = client.refusal(path, &ServerReflectionRequest::default()).await;
+        let expected = "unknown service grpc.reflection.v1.ServerReflection";
+        ensure!(refused == (Code::Unimplemented, expected.into()), "{refused:?}");
+        Ok(())
+    });
+}
+
+const SERVICES: [&str; 11] = [
+    "etcdserverpb.Auth",
+    "etcdserverpb.Cluster",
+    "etcdserverpb.KV",
+    "etcdserverpb.Lease",
+    "etcdserverpb.Maintenance",
+    "etcdserverpb.Watch",
+    "grpc.health.v1.Health",
+    "grpc.reflection.v1.ServerReflection",
+    "grpc.reflection.v1alpha.ServerReflection",
+    "v3electionpb.Election",
+    "v3lockpb.Lock",
+];

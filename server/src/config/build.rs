@@ -84,6 +84,7 @@ pub(super) fn build(mut values: Values) -> Result<Config, String> {
             extensive_metrics: values.get("metrics") == "extensive",
         },
         auth: auth::read(&mut values)?,
+        grpc_reflection: boolean(&values, "enable-grpc-reflection"),
         discovery: discovery_config(&values)?,
         front_threads: front_threads(&values),
         fsync: !boolean(&values, "unsafe-no-fsync"),

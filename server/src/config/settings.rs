@@ -26,6 +26,8 @@ pub struct Config {
     pub socket: SocketConfig,
     pub tls: TlsConfig,
     pub http: HttpConfig,
+    /// Whether gRPC clients are told which services there are.
+    pub grpc_reflection: bool,
     pub auth: AuthConfig,
     pub discovery: DiscoveryConfig,
     pub gates: FeatureGates,

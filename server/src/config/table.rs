@@ -66,6 +66,8 @@ pub(super) const FLAGS: &[Flag] = &[
         .help("Set SO_REUSEPORT on the sockets listened on."),
     flag(Member, "socket-reuse-address", Bool, "false", Acts)
         .help("Set SO_REUSEADDR on the sockets listened on."),
+    acts(Member, "enable-grpc-reflection", Bool, "false",
+        "Serve gRPC's server reflection, for grpcurl and its like (not in etcd)."),
     acts(Member, "enable-grpc-gateway", Bool, "true", "Serve the JSON gateway."),
     acts(Member, "gateway-error-key", Bool, "false",
         "Repeat the message of JSON errors as 'error', as etcd did until 3.5."),

@@ -1,11 +1,13 @@
 //! `grpc.health.v1.Health`: whether this server serves. W-08.
-//!
-//! The messages are gRPC's own, and no other host has a use for them.
 
 use std::collections::HashMap;
 
 use coracle_core::error::{Code, Error};
 
+use super::messages::health::health_check_response::ServingStatus;
+use super::messages::health::{
+    HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse,
+};
 use super::{Context, Method, method};
 use crate::front::call::Call;
 
@@ -14,36 +16,6 @@ pub(super) const METHODS: [Method; 3] = [
     method!("grpc.health.v1.Health" "List" "unary" list),
     method!("grpc.health.v1.Health" "Watch" "server_stream" watch),
 ];
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct HealthCheckRequest {
-    #[prost(string, tag = "1")]
-    service: String,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct HealthCheckResponse {
-    #[prost(enumeration = "ServingStatus", tag = "1")]
-    status: i32,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct HealthListRequest {}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct HealthListResponse {
-    #[prost(map = "string, message", tag = "1")]
-    statuses: HashMap<String, HealthCheckResponse>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, prost::Enumeration)]
-#[repr(i32)]
-enum ServingStatus {
-    Unknown = 0,
-    Serving = 1,
-    NotServing = 2,
-    ServiceUnknown = 3,
-}
 
 /// The only name under which a status is known: that of the whole server.
 const SERVER: &str = "";

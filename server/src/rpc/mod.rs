@@ -13,6 +13,8 @@ mod kv;
 mod lease;
 mod lock;
 mod maintenance;
+mod messages;
+mod reflection;
 mod watch;
 
 use std::collections::HashMap;
@@ -89,7 +91,7 @@ macro_rules! method {
 }
 use {method, unary};
 
-const SERVICES: [&[Method]; 9] = [
+const SERVICES: [&[Method]; 11] = [
     &kv::METHODS,
     &watch::METHODS,
     &lease::METHODS,
@@ -99,13 +101,18 @@ const SERVICES: [&[Method]; 9] = [
     &lock::METHODS,
     &election::METHODS,
     &health::METHODS,
+    &reflection::V1,
+    &reflection::V1_ALPHA,
 ];
 
-/// What a learner answers (ETCD.md W-07); of ranges only the serializable ones.
-const LEARNERS_SERVE: [&str; 3] = [
+/// What a learner answers (ETCD.md W-07); of ranges only the serializable ones. What it is asked
+/// of itself needs no voter.
+const LEARNERS_SERVE: [&str; 5] = [
     "/etcdserverpb.KV/Range",
     "/etcdserverpb.Maintenance/Status",
     "/etcdserverpb.Maintenance/Snapshot",
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 ];
 
 /// All methods by path, and what was counted for each.
@@ -121,14 +128,18 @@ pub(crate) struct Router {
 }
 
 impl Router {
-    /// `outlook` is kept by [`keep_looking`]; `serving` becomes false when the server stops.
+    /// `outlook` is kept by [`keep_looking`]; `serving` becomes false when the server stops. With
+    /// `reflection` it tells which services it has.
     pub(crate) fn new(
         member: Arc<Member>,
         outlook: watch_channel::Receiver<Outlook>,
         serving: watch_channel::Receiver<bool>,
         slow_request: Duration,
+        reflection: bool,
     ) -> Router {
-        let methods = SERVICES.into_iter().flatten();
+        let is_on =
+            |methods: &&[Method]| reflection || !methods[0].service.starts_with("grpc.reflection.");
+        let methods = SERVICES.into_iter().filter(is_on).flatten();
         let by_path = methods.map(|method| (method.path, (method, Arc::default()))).collect();
         let (client_versions, watch_sends) = Default::default();
         Router { member, by_path, outlook, serving, slow_request, client_versions, watch_sends }
@@ -142,7 +153,8 @@ impl Router {
         call: Call,
     ) -> Result<BoxFuture<'static, ()>, (Call, Status)> {
         let Some((method, counters)) = self.by_path.get(path) else {
-            let known = |service: &str| SERVICES.iter().any(|all| all[0].service == service);
+            let known =
+                |service: &str| self.by_path.values().any(|(method, _)| method.service == service);
             return Err((call, unknown_method(path, known)));
         };
         let call = call.counted(counters.clone());

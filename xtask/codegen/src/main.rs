@@ -2,8 +2,9 @@
 //! write.
 //!
 //! Messages go to `core/src/api/generated`, gRPC clients to `server/src/generated`, and the
-//! descriptors of etcd's API to `gateway/src/generated`. The output is committed; `--check` fails
-//! where it differs from what the `.proto` files say.
+//! descriptors of etcd's API to `gateway/src/generated`. What gRPC itself brings along
+//! (`server/proto`) goes to `server/src/generated`: messages and descriptors. The output is
+//! committed; `--check` fails where it differs from what the `.proto` files say.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
@@ -14,6 +15,15 @@ const PROTOS: [&str; 6] =
     ["kv.proto", "auth.proto", "rpc.proto", "v3lock.proto", "v3election.proto", "peer.proto"];
 /// Where the descriptors of etcd's own messages go, which the JSON gateway maps by.
 const DESCRIPTORS: &str = "etcd.bin";
+/// gRPC's own services, which the native server alone has.
+const GRPC_PROTOS: [&str; 3] = [
+    "grpc/health/v1/health.proto",
+    "grpc/reflection/v1/reflection.proto",
+    "grpc/reflection/v1alpha/reflection.proto",
+];
+const GRPC_DESCRIPTORS: &str = "grpc.bin";
+/// Of the two releases of reflection, whose messages are the same, one is enough.
+const GRPC_MESSAGES: [&str; 2] = ["grpc.health.v1.rs", "grpc.reflection.v1.rs"];
 const SERVICE_PACKAGES: [&str; 3] = ["etcdserverpb", "v3lockpb", "v3electionpb"];
 
 fn main() -> Result<()> {
@@ -51,18 +61,35 @@ fn main() -> Result<()> {
     sync(&services, &root.join("server/src/generated"), check, |name| {
         SERVICE_PACKAGES.iter().any(|package| name == format!("{package}.rs"))
     })?;
-    fs::write(descriptions.join(DESCRIPTORS), descriptors_of_etcd(&proto)?)?;
+    let own = |name: &&str| *name != "peer.proto";
+    let etcd = file_descriptors(&proto, PROTOS.iter().copied().filter(own))?;
+    fs::write(descriptions.join(DESCRIPTORS), etcd)?;
     sync(&descriptions, &root.join("gateway/src/generated"), check, |_| true)?;
+
+    let grpc = scratch.join("grpc");
+    fs::create_dir_all(&grpc)?;
+    let proto = root.join("server/proto");
+    let descriptors = protox::compile(GRPC_PROTOS.map(|name| proto.join(name)), [&proto])
+        .context("server/proto does not parse")?;
+    let mut config = prost_build::Config::new();
+    config.bytes(["."]).out_dir(&grpc);
+    config.compile_fds(descriptors)?;
+    fs::write(grpc.join(GRPC_DESCRIPTORS), file_descriptors(&proto, GRPC_PROTOS)?)?;
+    sync(&grpc, &root.join("server/src/generated"), check, |name| {
+        name == GRPC_DESCRIPTORS || GRPC_MESSAGES.contains(&name)
+    })?;
     fs::remove_dir_all(&scratch)?;
     Ok(())
 }
 
-/// The messages and services that clients see, without comments and Coracle's own.
-fn descriptors_of_etcd(proto: &Path) -> Result<Vec<u8>> {
-    let own = Path::new("peer.proto");
+/// The messages and services of `files`, without comments: a `FileDescriptorSet`.
+fn file_descriptors(
+    proto: &Path,
+    files: impl IntoIterator<Item = &'static str>,
+) -> Result<Vec<u8>> {
     let mut compiler = protox::Compiler::new([proto])?;
     compiler.include_imports(true).include_source_info(false);
-    compiler.open_files(PROTOS.iter().filter(|name| Path::new(name) != own))?;
+    compiler.open_files(files)?;
     Ok(compiler.encode_file_descriptor_set())
 }
 
@@ -81,7 +108,10 @@ fn sync(from: &Path, to: &Path, check: bool, wanted: impl Fn(&str) -> bool) -> R
             continue;
         }
         if check {
-            bail!("{} is not what core/proto says: run `cargo xtask codegen`", target.display());
+            bail!(
+                "{} is not what the .proto files say: run `cargo xtask codegen`",
+                target.display()
+            );
         }
         fs::write(&target, text)?;
         println!("wrote {}", target.display());
