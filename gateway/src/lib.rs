@@ -17,6 +17,7 @@
 //! passed over.
 
 mod error;
+pub mod openapi;
 mod reader;
 mod routes;
 

@@ -3,6 +3,8 @@
 use coracle_core::api::etcdserverpb as pb;
 use coracle_core::api::mvccpb;
 
+use serde_json::json;
+
 use super::*;
 
 fn request<M: Message + Default>(path: &str, json: &str) -> Result<M, String> {
@@ -154,4 +156,33 @@ fn gw_06_values_are_cut_wherever_the_pieces_end() {
     reader.push(b" {\"a\":");
     assert_eq!(reader.take(), None);
     assert_eq!(reader.rest().as_deref(), Some(&b"{\"a\":"[..]));
+}
+
+#[test]
+fn gw_10_the_document_has_every_path_and_all_that_they_mention() {
+    let document: serde_json::Value = serde_json::from_str(&openapi::document("3.7.0")).unwrap();
+    let mut documented: Vec<_> = document["paths"].as_object().unwrap().keys().cloned().collect();
+    documented.sort_unstable();
+    let mut served: Vec<_> = paths().map(str::to_owned).collect();
+    served.sort_unstable();
+    assert_eq!(documented, served);
+    let schemas = document["components"]["schemas"].as_object().unwrap();
+    let text = document.to_string();
+    let mut rest = text.as_str();
+    while let Some((_, behind)) = rest.split_once("#/components/schemas/") {
+        let (name, behind) = behind.split_once('"').unwrap();
+        assert!(schemas.contains_key(name), "{name} is mentioned and missing");
+        rest = behind;
+    }
+    let put = &document["paths"]["/v3/kv/put"]["post"];
+    assert_eq!(put["operationId"], "KV_Put");
+    let fields = &schemas["etcdserverpb.PutRequest"]["properties"];
+    assert_eq!(fields["key"], json!({ "type": "string", "format": "byte" }));
+    assert_eq!(fields["lease"], json!({ "type": "string", "format": "int64" }));
+    assert_eq!(fields["prev_kv"], json!({ "type": "boolean" }));
+    let order = &schemas["etcdserverpb.RangeRequest.SortOrder"];
+    assert_eq!(order["enum"], json!(["NONE", "ASCEND", "DESCEND"]));
+    let watch = &document["paths"]["/v3/watch"]["post"]["responses"]["200"]["content"];
+    let result = &watch["application/json"]["schema"]["properties"]["result"]["$ref"];
+    assert_eq!(result, "#/components/schemas/etcdserverpb.WatchResponse");
 }

@@ -42,10 +42,6 @@ use crate::tls::{Acceptor, Connector, Security};
 /// How long handing over leadership and the last flush may take.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(7);
 
-/// How long clients wait for a member that has not told the cluster about itself yet: without a
-/// quorum it is served all the same, for serializable reads and to say what is wrong.
-const PUBLISH_LIMIT: Duration = Duration::from_secs(5);
-
 /// Why a server did not start. Each is a sentence for the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -303,16 +299,18 @@ fn serve_peers(
     });
     for (listener, tls) in listeners {
         let listener = listener.into_async()?;
-        let member = member.clone();
+        let (member, told) = (member.clone(), member.clone());
         let traffic = member.platform().traffic().clone();
         let known = member.clone();
         let knows = move |id| known.others().contains(&id);
+        let version = move || crate::http::version_of(&told);
         let handle = move |from, request| {
             let member = member.clone();
             async move { member.handle_peer(from, request).await }
         };
         let (handshakes, stopping) = (handshakes.clone(), deaf.clone());
-        let peers = PeerListener { identity, handle, knows, tls, handshakes, traffic, stopping };
+        let peers =
+            PeerListener { identity, handle, knows, version, tls, handshakes, traffic, stopping };
         tokio::spawn(peers.serve(listener));
     }
     Ok(())

@@ -133,3 +133,59 @@ async fn h_02_probes() -> Result<()> {
     assert!(reply.text().starts_with("[-]data_corruption failed: alarm activated: CORRUPT\n"));
     Ok(())
 }
+
+#[tokio::test]
+async fn gw_10_a_document_tells_the_paths_of_the_gateway() -> Result<()> {
+    let served = Cluster::start(Kind::Coracle, 1)?;
+    let mut client = HttpClient::new(&served.client_address(0));
+    let page = client.get("/openapi.json").await?;
+    assert_eq!(page.header("content-type"), "application/json");
+    let document = page.json();
+    assert_eq!(document["openapi"], "3.0.3");
+    let range = &document["paths"]["/v3/kv/range"]["post"];
+    let schema = &range["requestBody"]["content"]["application/json"]["schema"]["$ref"];
+    assert_eq!(schema, "#/components/schemas/etcdserverpb.RangeRequest");
+    assert_eq!(client.post("/openapi.json", "").await?.status, 405);
+    let without = Cluster::start_with(Kind::Coracle, 1, &["--enable-grpc-gateway=false"])?;
+    let mut client = HttpClient::new(&without.client_address(0));
+    assert_eq!(client.get("/openapi.json").await?.status, 404);
+    Ok(())
+}
+
+#[tokio::test]
+async fn h_04_profiles_are_served_where_they_were_asked_for() -> Result<()> {
+    let clusters = start_both(&["--enable-pprof"])?;
+    let [mut etcd, mut coracle] = clients(&clusters);
+    for path in ["/debug/pprof/", "/debug/pprof/cmdline", "/debug/pprof/nothing"] {
+        assert_eq!(etcd.get(path).await?.status, coracle.get(path).await?.status, "{path}");
+    }
+    assert!(coracle.get("/debug/pprof/cmdline").await?.text().contains("\0--enable-pprof"));
+    let (expected, profile) = (
+        etcd.get("/debug/pprof/profile?seconds=1").await?,
+        coracle.get("/debug/pprof/profile?seconds=1").await?,
+    );
+    for name in ["content-type", "content-disposition"] {
+        assert_eq!(expected.header(name), profile.header(name), "{name}");
+    }
+    assert!(profile.text().contains("nanoseconds"), "a table of strings");
+    let plain = Cluster::start(Kind::Coracle, 1)?;
+    let mut plain = HttpClient::new(&plain.client_address(0));
+    assert_eq!(plain.get("/debug/pprof/").await?.status, 404);
+    Ok(())
+}
+
+#[tokio::test]
+async fn h_03_peers_are_told_the_version_too() -> Result<()> {
+    for kind in [Kind::Etcd, Kind::Coracle] {
+        let cluster = Cluster::start(kind, 1)?;
+        let mut peer = HttpClient::new(&cluster.peer_address(0));
+        let version = peer.get("/version").await?;
+        assert_eq!(version.header("content-type"), "application/json", "{kind:?}");
+        for key in ["etcdserver", "etcdcluster"] {
+            assert!(version.json()[key].as_str().is_some_and(|text| text.starts_with("3.")));
+        }
+        let mut peer = HttpClient::new(&cluster.peer_address(0));
+        assert_eq!(peer.get("/nothing").await?.status, 404, "{kind:?}");
+    }
+    Ok(())
+}

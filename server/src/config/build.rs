@@ -82,6 +82,7 @@ pub(super) fn build(mut values: Values) -> Result<Config, String> {
             enable_grpc_gateway: boolean(&values, "enable-grpc-gateway"),
             gateway_error_key: boolean(&values, "gateway-error-key"),
             extensive_metrics: values.get("metrics") == "extensive",
+            pprof: boolean(&values, "enable-pprof"),
         },
         auth: auth::read(&mut values)?,
         grpc_reflection: boolean(&values, "enable-grpc-reflection"),

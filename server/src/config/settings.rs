@@ -101,6 +101,8 @@ pub struct HttpConfig {
 }
 
 /// Where to ask for the initial cluster, if `--initial-cluster` does not say it.
+    /// `--enable-pprof`
+    pub pprof: bool,
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiscoveryConfig {
     pub token: String,

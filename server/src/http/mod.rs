@@ -3,12 +3,14 @@
 //! ```text
 //! request ─► whitelist, CORS ─► /v3/…  gateway (websocket)   /health, /livez, /readyz  health
 //!                               /metrics  metrics            /debug/vars  vars
+//!                               /openapi.json                /debug/pprof/…  profile
 //! ```
 
 mod access;
 mod gateway;
 mod health;
 mod metrics;
+mod profile;
 mod vars;
 mod websocket;
 
@@ -19,7 +21,8 @@ use bytes::Bytes;
 use coracle_core::cluster::Version;
 use coracle_core::node::ETCD_VERSION;
 use coracle_gateway::ErrorForm;
-use http::header::{ALLOW, CONTENT_TYPE, HeaderName};
+use coracle_gateway::openapi;
+use http::header::{ALLOW, CONTENT_TYPE, HeaderName, LOCATION};
 use http::{HeaderValue, Method, Request, Response, StatusCode, request};
 
 use self::access::Access;
@@ -46,6 +49,7 @@ pub(crate) struct Pages {
     health: HealthCounters,
     gates: FeatureGates,
     extensive_metrics: bool,
+    pprof: bool,
     scrapes: AtomicU64,
 }
 
@@ -66,6 +70,7 @@ impl Pages {
             health: HealthCounters::default(),
             gates,
             extensive_metrics: config.extensive_metrics,
+            pprof: config.pprof,
             scrapes: AtomicU64::new(0),
             member,
             router,
@@ -150,6 +155,10 @@ impl Pages {
                 only_get(&head, || content(JSON, openapi::document(ETCD_VERSION)))
             }
             "/debug/vars" => only_get(&head, || vars::vars(&self.member.info())),
+            "/debug/pprof" if self.pprof => redirect("/debug/pprof/"),
+            _ if self.pprof && path.starts_with("/debug/pprof/") => {
+                profile::page(path, &Query(head.uri.query().unwrap_or_default())).await
+            }
             _ => self.metrics_page(&head).await,
         };
         whole_page(page).into()
@@ -184,6 +193,11 @@ fn only_get(head: &request::Parts, page: impl FnOnce() -> Response<Bytes>) -> Re
     if head.method == Method::GET { page() } else { method_not_allowed() }
 }
 
+/// The page `/version` of `member`.
+pub(crate) fn version_of(member: &Member) -> String {
+    version(member.cluster_version(), &member.storage_version())
+}
+
 /// Until a leader has said which version the cluster runs, there is none.
 fn version(cluster: Option<Version>, storage: &str) -> String {
     let cluster = cluster.map_or_else(|| "not_decided".to_owned(), Version::full);
@@ -191,11 +205,6 @@ fn version(cluster: Option<Version>, storage: &str) -> String {
         "{{\"etcdserver\":\"{ETCD_VERSION}\",\"etcdcluster\":\"{cluster}\",\
          \"storage\":\"{storage}\"}}"
     )
-}
-
-/// The page `/version` of `member`.
-pub(crate) fn version_of(member: &Member) -> String {
-    version(member.cluster_version(), &member.storage_version())
 }
 
 /// The parameters after `?`. None of the values that matter is percent-encoded.
@@ -226,6 +235,13 @@ fn error(status: StatusCode, text: &str) -> Response<Bytes> {
     let mut response = content(TEXT, format!("{text}\n"));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE_OPTIONS, NO_SNIFF);
+    response
+}
+
+fn redirect(path: &'static str) -> Response<Bytes> {
+    let mut response = content(TEXT, "");
+    *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
+    response.headers_mut().insert(LOCATION, HeaderValue::from_static(path));
     response
 }
 

@@ -20,7 +20,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Response};
 
 use self::page::Page;
-pub(super) use self::process::Process;
+pub(super) use self::process::{NANOS_PER_TICK, Process};
 use super::content;
 use super::health::HealthCounters;
 use crate::config::gates::FeatureGates;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 /// Clock ticks per second in `/proc` (USER_HZ, 100 on every Linux platform).
 const TICKS_PER_SECOND: u64 = 100;
+pub(in crate::http) const NANOS_PER_TICK: i64 = 1_000_000_000 / TICKS_PER_SECOND as i64;
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(in crate::http) struct Process {

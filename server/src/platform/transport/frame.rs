@@ -53,6 +53,11 @@ pub(super) struct FrameReader {
 }
 
 impl FrameReader {
+    /// What was read and is no frame yet.
+    pub(super) fn rest(&self) -> &[u8] {
+        &self.buffer
+    }
+
     /// The next frame, of at most `limit` bytes. Cancel safe: what was read stays here.
     ///
     /// The errors `InvalidData` (not a frame) and `UnexpectedEof` (the peer has gone) are final.

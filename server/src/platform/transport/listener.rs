@@ -14,6 +14,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::frame::{self, FrameReader, Kind, MAX_FRAME, MAX_HELLO};
+use super::page;
 use super::traffic::{PeerTraffic, Traffic};
 use super::{
     HANDSHAKE_TIMEOUT, HELLO_TIMEOUT, Handshakes, Identity, MAX_IN_FLIGHT, MAX_NAMELESS, PROTOCOL,
@@ -28,12 +29,14 @@ use crate::tls::Acceptor;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts peers for the member that `identity` names.
-pub(crate) struct PeerListener<H, K> {
+pub(crate) struct PeerListener<H, K, V> {
     pub(crate) identity: Identity,
     /// Called with the identifier of the asking member (0 if it does not know itself yet).
     pub(crate) handle: H,
     /// Whether a member of this identifier is one of the cluster, as far as this one knows.
     pub(crate) knows: K,
+    /// What the page `/version` says.
+    pub(crate) version: V,
     /// Without one the connections are plain.
     pub(crate) tls: Option<Arc<Acceptor>>,
     pub(crate) handshakes: Handshakes,
@@ -41,9 +44,10 @@ pub(crate) struct PeerListener<H, K> {
     pub(crate) stopping: CancellationToken,
 }
 
-impl<H, K, F> PeerListener<H, K>
+impl<H, K, V, F> PeerListener<H, K, V>
 where
     K: Fn(u64) -> bool + Send + Sync + 'static,
+    V: Fn() -> String + Send + Sync + 'static,
     H: Fn(u64, PeerRequest) -> F + Send + Sync + 'static,
     F: Future<Output = PeerResponse> + Send + 'static,
 {
@@ -111,7 +115,14 @@ where
     async fn answer(&self, socket: &Socket, place: OwnedSemaphorePermit) -> io::Result<()> {
         let mut reader = FrameReader::default();
         let mut io = socket.io(Bytes::new());
-        let hello = timeout(HELLO_TIMEOUT, reader.next(&mut io, MAX_HELLO)).await??;
+        let hello = match timeout(HELLO_TIMEOUT, reader.next(&mut io, MAX_HELLO)).await? {
+            Err(_) if reader.rest().starts_with(page::GET) => {
+                let answer = page::answer(reader.rest(), &mut io, &self.version);
+                socket.push(timeout(HELLO_TIMEOUT, answer).await??.as_bytes());
+                return socket.drained().await;
+            }
+            hello => hello?,
+        };
         let theirs = self.welcome(socket, hello).await?;
         drop(place);
         match theirs.cluster_id {

@@ -22,6 +22,7 @@
 mod frame;
 mod handshakes;
 mod listener;
+mod page;
 mod peer;
 #[cfg(test)]
 mod tests;

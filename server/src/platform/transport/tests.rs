@@ -45,6 +45,7 @@ fn serve(listener: AsyncListener, traffic: Traffic, stopping: CancellationToken)
         identity: Identity { cluster_id: CLUSTER, member_id: 2 },
         handle: answer,
         knows: |id| id == 1,
+        version: String::new,
         tls: None,
         handshakes: Handshakes::start().unwrap(),
         traffic,
