@@ -108,7 +108,13 @@ impl Command {
 }
 
 /// The flags that every command has.
-pub(crate) static GLOBAL: [Flag; 20] = [
+pub(crate) static GLOBAL: [Flag; 21] = [
+    Flag::new(
+        "auth-jwt-token",
+        Kind::Text,
+        "",
+        "JSON web token for authentication (if this option is used, --user should not be)",
+    ),
     Flag::new(
         "cacert",
         Kind::Text,

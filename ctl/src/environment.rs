@@ -29,8 +29,16 @@ pub struct Connection {
     pub max_request_bytes: usize,
     pub max_receive_bytes: usize,
     pub tls: Tls,
-    /// User name and password, if `--user` was given.
-    pub credentials: Option<(String, String)>,
+    pub credentials: Option<Credentials>,
+}
+
+/// Who the user says to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Credentials {
+    /// A name and its password (`--user`), for which the members give a token.
+    User(String, String),
+    /// A token that somebody else signed (`--auth-jwt-token`).
+    Token(String),
 }
 
 impl Connection {
@@ -49,6 +57,8 @@ pub struct Tls {
     pub skip_verify: bool,
     /// `false` forces TLS even for endpoints without `https://`.
     pub insecure_transport: bool,
+    /// The name that the servers' certificates must have, if it is not that of the endpoint.
+    pub server_name: Option<String>,
 }
 
 /// A file being written, from [`Environment::create_file`].
@@ -90,6 +100,18 @@ pub trait Environment {
     fn check_tls(&self, tls: &Tls) -> Result<(), String> {
         let _ = tls;
         Ok(())
+    }
+
+    /// The client URLs that the SRV records of `domain` name; a suffix `name`, if it is not empty,
+    /// follows the service's name. A host without DNS knows none.
+    fn discover(
+        &self,
+        domain: &str,
+        name: &str,
+    ) -> LocalBoxFuture<'_, Result<Vec<String>, String>> {
+        let _ = name;
+        let failure = format!("lookup {domain}: there is no DNS here");
+        Box::pin(std::future::ready(Err(failure)))
     }
 
     /// A client of the cluster at `connection.endpoints`. Where none of them answers it fails with

@@ -1,8 +1,11 @@
 //! `gateway start`: a forwarder of TCP connections to the members, which knows nothing of what is
 //! said on them. It spares clients the list of members, on the machine on which they run.
 //!
-//! Members take turns. One that cannot be reached is left out until a look every `--retry-delay`
-//! finds it again; if none is left, all are tried.
+//! The members are those of `--endpoints`, or those that the SRV records of a domain name
+//! (`--discovery-srv`); these must have certificates of the domain's, unless that is waived.
+//!
+//! Members of the best priority that can be reached take turns, by their weight. One that cannot is
+//! left out until a look every `--retry-delay` finds it again; if none is left, all are tried.
 
 use std::io;
 use std::sync::Arc;
@@ -14,6 +17,10 @@ use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 
+use crate::discovery::{self, Endpoint};
+use crate::net::Bare;
+use crate::tls::{Connector, Identity, Policy};
+
 /// How long a member may take to accept a connection.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -22,10 +29,14 @@ Usage:
   etcd gateway start [flags]
 
 Flags:
-      --endpoints strings        comma separated etcd cluster endpoints (default [127.0.0.1:2379])
-      --listen-addr string       listen address (default \"127.0.0.1:23790\")
-      --retry-delay duration     duration of delay before retrying failed endpoints (default 1m0s)
-  -h, --help                     help for start
+      --discovery-srv string        DNS domain used to bootstrap initial cluster
+      --discovery-srv-name string   DNS service name used to bootstrap initial cluster
+      --endpoints strings           comma separated etcd cluster endpoints (default [127.0.0.1:2379])
+  -h, --help                        help for start
+      --insecure-discovery          accept insecure SRV records
+      --listen-addr string          listen address (default \"127.0.0.1:23790\")
+      --retry-delay duration        duration of delay before retrying failed endpoints (default 1m0s)
+      --trusted-ca-file string      path to the client server TLS CA file for endpoint validation
 ";
 
 /// What the gateway is started with.
@@ -34,15 +45,32 @@ pub struct GatewayConfig {
     pub endpoints: Vec<String>,
     pub listen_address: String,
     pub retry_delay: Duration,
+    /// The domain whose records name the members; empty if `endpoints` are they.
+    pub discovery_srv: String,
+    pub discovery_srv_name: String,
+    /// Whether members are taken as the records name them.
+    pub insecure_discovery: bool,
+    /// The machine's own authorities if empty.
+    pub trusted_ca_file: String,
+}
+
+impl Default for GatewayConfig {
+    fn default() -> GatewayConfig {
+        GatewayConfig {
+            endpoints: vec!["127.0.0.1:2379".to_owned()],
+            listen_address: "127.0.0.1:23790".to_owned(),
+            retry_delay: Duration::from_secs(60),
+            discovery_srv: String::new(),
+            discovery_srv_name: String::new(),
+            insecure_discovery: false,
+            trusted_ca_file: String::new(),
+        }
+    }
 }
 
 /// Reads the arguments after `gateway`; `None` asks for help.
 pub fn parse(arguments: &[String]) -> Result<Option<GatewayConfig>, String> {
-    let mut config = GatewayConfig {
-        endpoints: vec!["127.0.0.1:2379".to_owned()],
-        listen_address: "127.0.0.1:23790".to_owned(),
-        retry_delay: Duration::from_secs(60),
-    };
+    let mut config = GatewayConfig::default();
     let mut arguments = match arguments.split_first() {
         Some((start, rest)) if start == "start" => rest.iter(),
         None => return Ok(None),
@@ -57,18 +85,31 @@ pub fn parse(arguments: &[String]) -> Result<Option<GatewayConfig>, String> {
             Some((name, value)) => (name, Some(value.to_owned())),
             None => (argument.as_str(), None),
         };
-        if !matches!(name, "--endpoints" | "--listen-addr" | "--retry-delay") {
-            return Err(format!("unknown flag: {name}"));
+        let invalid = |value: &str, error: String| {
+            format!("invalid argument {value:?} for \"{name}\" flag: {error}")
+        };
+        if name == "--insecure-discovery" {
+            let value = inline.unwrap_or_else(|| "true".to_owned());
+            config.insecure_discovery =
+                go::parse_bool(&value).map_err(|error| invalid(&value, error))?;
+            continue;
         }
+        let place = match name {
+            "--endpoints" | "--retry-delay" => None,
+            "--listen-addr" => Some(&mut config.listen_address),
+            "--discovery-srv" => Some(&mut config.discovery_srv),
+            "--discovery-srv-name" => Some(&mut config.discovery_srv_name),
+            "--trusted-ca-file" => Some(&mut config.trusted_ca_file),
+            _ => return Err(format!("unknown flag: {name}")),
+        };
         let value = inline.or_else(|| arguments.next().cloned());
         let value = value.ok_or_else(|| format!("flag needs an argument: {name}"))?;
-        match name {
-            "--endpoints" => config.endpoints = endpoints(&value)?,
-            "--listen-addr" => config.listen_address = value,
-            _ => {
-                config.retry_delay = go::parse_duration(&value).map_err(|error| {
-                    format!("invalid argument {value:?} for \"--retry-delay\" flag: {error}")
-                })?;
+        match place {
+            Some(place) => *place = value,
+            None if name == "--endpoints" => config.endpoints = endpoints(&value)?,
+            None => {
+                config.retry_delay =
+                    go::parse_duration(&value).map_err(|error| invalid(&value, error))?;
             }
         }
     }
@@ -86,8 +127,55 @@ fn endpoints(text: &str) -> Result<Vec<String>, String> {
     if endpoints.is_empty() { Err("no endpoints found".to_owned()) } else { Ok(endpoints) }
 }
 
+/// The members of the configuration, as they are to be dialled.
+async fn members(config: &GatewayConfig) -> Result<Vec<Remote>, String> {
+    let mut found = Vec::new();
+    if !config.discovery_srv.is_empty() {
+        found = discovery::clients(&config.discovery_srv, &config.discovery_srv_name).await?;
+        if !config.insecure_discovery {
+            check_security(&found, config).await?;
+        }
+    }
+    if found.is_empty() {
+        let given = config.endpoints.iter();
+        return Ok(given.map(|address| Remote::new(address.clone(), 0, 0)).collect());
+    }
+    let remote = |found: Endpoint| Remote::new(found.address, found.priority, found.weight);
+    Ok(found.into_iter().map(remote).collect())
+}
+
+/// Whether every member speaks TLS and has a certificate for the domain; says which have not.
+async fn check_security(members: &[Endpoint], config: &GatewayConfig) -> Result<(), String> {
+    let identity = Identity {
+        trusted_ca_file: config.trusted_ca_file.clone(),
+        protocol: Some("h2"),
+        ..Identity::default()
+    };
+    let connector = Connector::new(identity, &Policy::default())?;
+    let mut failures = Vec::new();
+    for member in members {
+        if !member.secure {
+            failures.push(format!("\"{member}\" is insecure"));
+            continue;
+        }
+        let checked = timeout(DIAL_TIMEOUT, async {
+            let stream = Bare::Tcp(TcpStream::connect(&member.address).await?);
+            connector.connect(stream, &config.discovery_srv).await.map(drop)
+        });
+        match checked.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => failures.push(format!("\"{member}\": {error}")),
+            Err(_) => failures.push(format!("\"{member}\": i/o timeout")),
+        }
+    }
+    if failures.is_empty() { Ok(()) } else { Err(failures.join(",")) }
+}
+
 struct Remote {
     address: String,
+    /// Lower ones are better.
+    priority: u16,
+    weight: u16,
     active: AtomicBool,
 }
 
@@ -97,15 +185,14 @@ struct Remotes {
 }
 
 impl Remotes {
-    /// A connection to the member whose turn it is, or to one after it.
+    /// A connection to the member whose turn it is, or to another one.
     async fn dial(&self) -> Option<TcpStream> {
         for active in [true, false] {
-            let first = self.turn.fetch_add(1, Ordering::Relaxed);
-            for step in 0..self.all.len() {
-                let remote = &self.all[(first + step) % self.all.len()];
-                if remote.active.load(Ordering::Relaxed) != active {
-                    continue;
-                }
+            let is_candidate = |remote: &&Remote| remote.active.load(Ordering::Relaxed) == active;
+            let mut left: Vec<&Remote> = self.all.iter().filter(is_candidate).collect();
+            while !left.is_empty() {
+                let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+                let remote = left.swap_remove(pick(&left, turn));
                 if let Ok(stream) = remote.dial().await {
                     return Some(stream);
                 }
@@ -126,7 +213,35 @@ impl Remotes {
     }
 }
 
+/// Whose turn it is among the candidates of the best priority: one of weight 3 has three times as
+/// many as one of weight 1, and without weights all have the same.
+fn pick(candidates: &[&Remote], turn: usize) -> usize {
+    let best = candidates.iter().map(|remote| remote.priority).min().unwrap_or_default();
+    let best: Vec<(usize, usize)> = candidates
+        .iter()
+        .enumerate()
+        .filter(|(_, remote)| remote.priority == best)
+        .map(|(index, remote)| (index, usize::from(remote.weight)))
+        .collect();
+    let total: usize = best.iter().map(|(_, weight)| weight).sum();
+    if total == 0 {
+        return best[turn % best.len()].0;
+    }
+    let mut place = turn % total;
+    for (index, weight) in &best {
+        match place.checked_sub(*weight) {
+            Some(rest) => place = rest,
+            None => return *index,
+        }
+    }
+    best[0].0
+}
+
 impl Remote {
+    fn new(address: String, priority: u16, weight: u16) -> Remote {
+        Remote { address, priority, weight, active: AtomicBool::new(true) }
+    }
+
     async fn dial(&self) -> io::Result<TcpStream> {
         let dialled = timeout(DIAL_TIMEOUT, TcpStream::connect(&self.address)).await;
         let dialled = dialled.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
@@ -140,21 +255,21 @@ impl Remote {
 
 /// Forwards until the process ends.
 pub async fn serve(config: GatewayConfig) -> io::Result<()> {
+    let members = members(&config).await.map_err(io::Error::other)?;
     let listener = TcpListener::bind(&config.listen_address).await?;
+    let addresses: Vec<_> = members.iter().map(|remote| remote.address.as_str()).collect();
     tracing::info!(
         address = %listener.local_addr()?,
-        endpoints = config.endpoints.join(","),
+        endpoints = addresses.join(","),
         "ready to proxy client requests"
     );
-    forward(listener, config).await
+    forward(listener, members, config.retry_delay).await
 }
 
-async fn forward(listener: TcpListener, config: GatewayConfig) -> io::Result<()> {
-    let remote = |address| Remote { address, active: AtomicBool::new(true) };
-    let all = config.endpoints.into_iter().map(remote).collect();
+async fn forward(listener: TcpListener, all: Vec<Remote>, retry_delay: Duration) -> io::Result<()> {
     let remotes = Arc::new(Remotes { all, turn: AtomicUsize::new(0) });
     let looking = remotes.clone();
-    tokio::spawn(async move { looking.look_again(config.retry_delay).await });
+    tokio::spawn(async move { looking.look_again(retry_delay).await });
     loop {
         let (mut client, _) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -199,9 +314,25 @@ mod tests {
         assert_eq!(config.endpoints, ["a:1", "b:2"]);
         assert_eq!(config.listen_address, "127.0.0.1:7");
         assert_eq!(config.retry_delay, Duration::from_secs(5));
+        let config = parsed(&["start", "--discovery-srv=x.org", "--insecure-discovery"]);
+        let config = config.unwrap().unwrap();
+        assert_eq!((config.discovery_srv.as_str(), config.insecure_discovery), ("x.org", true));
         assert_eq!(parsed(&[]), Ok(None));
         assert_eq!(parsed(&["start", "-h"]), Ok(None));
         assert!(parsed(&["stop"]).is_err() && parsed(&["start", "--foo=1"]).is_err());
+    }
+
+    #[test]
+    fn the_best_priority_takes_turns_by_weight() {
+        let remote = |priority, weight| Remote::new(String::new(), priority, weight);
+        let weighted = [remote(1, 3), remote(1, 1), remote(2, 9)];
+        let weighted: Vec<_> = weighted.iter().collect();
+        let picked: Vec<_> = (0..8).map(|turn| pick(&weighted, turn)).collect();
+        assert_eq!(picked, [0, 0, 0, 1, 0, 0, 0, 1]);
+        let plain = [remote(5, 0), remote(0, 0), remote(0, 0)];
+        let plain: Vec<_> = plain.iter().collect();
+        let picked: Vec<_> = (0..4).map(|turn| pick(&plain, turn)).collect();
+        assert_eq!(picked, [1, 2, 1, 2]);
     }
 
     #[tokio::test]
@@ -223,12 +354,8 @@ mod tests {
         });
         let gateway = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let gateway_address = gateway.local_addr().unwrap();
-        let config = GatewayConfig {
-            endpoints,
-            listen_address: String::new(),
-            retry_delay: Duration::from_secs(60),
-        };
-        tokio::spawn(forward(gateway, config));
+        let members = endpoints.into_iter().map(|address| Remote::new(address, 0, 0)).collect();
+        tokio::spawn(forward(gateway, members, Duration::from_secs(60)));
         for _ in 0..4 {
             let mut client = TcpStream::connect(gateway_address).await.unwrap();
             client.write_all(b"ping").await.unwrap();

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use coracle_tests::cluster::{Cluster, Kind};
+use coracle_tests::http::HttpClient;
 use coracle_tests::programs::{self, EtcdctlRelease};
 use rustix::process::{Pid, Signal, kill_process};
 

@@ -325,6 +325,24 @@ fn ctl_01_files_that_cannot_be_used_are_bad_arguments() -> Result<()> {
     Ok(())
 }
 
+/// What the server's memory costs is read from its metrics, by HTTP on the same secure port.
+#[test]
+fn ctl_09_a_page_is_read_over_tls() -> Result<()> {
+    let pki = Pki::new()?;
+    let flags = "--unsafe-no-fsync --client-cert-auth --trusted-ca-file=$D/ca.pem \
+                 --cert-file=$D/server.pem --key-file=$D/server.key";
+    let server = Server::start(Kind::Coracle, "https", &pki.fill(flags))?;
+    let client = pki.fill("--cacert=$D/ca.pem --cert=$D/client.pem --key=$D/client.key");
+    let output = Command::new(programs::coracle()?)
+        .args(["ctl", "check", "datascale", "--load=s", "--command-timeout=60s"])
+        .arg(format!("--endpoints=https://{}", server.address))
+        .args(client.split_whitespace())
+        .output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    ensure!(text.contains("Approximate system memory used"), "{text} {output:?}");
+    Ok(())
+}
+
 #[test]
 fn tls_01_certificates_and_authorities_are_replaced_while_it_runs() -> Result<()> {
     let pki = Pki::new()?;

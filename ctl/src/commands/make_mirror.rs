@@ -131,6 +131,7 @@ async fn destination_connection(
             trusted_ca: path("dest-cacert"),
             skip_verify: false,
             insecure_transport: parsed.is_on("dest-insecure-transport"),
+            server_name: None,
         },
         credentials: context.credentials("dest-user", "dest-password").await?,
         ..source.clone()

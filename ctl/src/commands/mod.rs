@@ -47,7 +47,7 @@ use futures_util::future::{Either, LocalBoxFuture, select};
 
 use crate::args::{Command, Parsed};
 use crate::client::{AuthClient, Client, Reply, RpcError};
-use crate::environment::{Connection, Environment, Tls};
+use crate::environment::{Connection, Credentials, Environment, Tls};
 use crate::format::{Format, Output, Style, render};
 use crate::go::{parse_i64, parse_u64};
 
@@ -288,10 +288,9 @@ impl Context<'_> {
     pub(crate) async fn connection(&self) -> Result<Connection, Failure> {
         let parsed = &self.parsed;
         self.format()?;
-        let endpoints = parsed.list("endpoints");
-        if !parsed.text("discovery-srv").is_empty() {
-            let message = "discovery of endpoints by DNS SRV records is not supported";
-            return Err(Failure::new(Exit::Error, message));
+        let mut endpoints = self.discovered().await?;
+        if endpoints.is_empty() {
+            endpoints = parsed.list("endpoints");
         }
         if endpoints.is_empty() {
             let message = "etcdclient: no available endpoints";
@@ -308,8 +307,36 @@ impl Context<'_> {
             max_request_bytes: bytes("max-request-bytes"),
             max_receive_bytes: bytes("max-recv-bytes"),
             tls,
-            credentials: self.credentials("user", "password").await?,
+            credentials: match parsed.text("auth-jwt-token") {
+                "" => self.credentials("user", "password").await?,
+                _ if !parsed.text("user").is_empty() => {
+                    let message = "--auth-jwt-token and --user cannot be used together";
+                    return Err(Failure::arguments(message));
+                }
+                token => Some(Credentials::Token(token.to_owned())),
+            },
         })
+    }
+
+    /// The endpoints of `--discovery-srv`; none if it was not given.
+    async fn discovered(&self) -> Result<Vec<String>, Failure> {
+        let (domain, name) =
+            (self.parsed.text("discovery-srv"), self.parsed.text("discovery-srv-name"));
+        if domain.is_empty() {
+            return Ok(Vec::new());
+        }
+        let found = self.environment.discover(domain, name).await;
+        let mut endpoints = found.map_err(|error| Failure::new(Exit::Error, error))?;
+        if !self.parsed.is_on("insecure-discovery") {
+            endpoints.retain(|endpoint| {
+                let insecure = endpoint.starts_with("http://");
+                if insecure {
+                    self.complain(&format!("ignoring discovered insecure endpoint {endpoint:?}"));
+                }
+                !insecure
+            });
+        }
+        Ok(endpoints)
     }
 
     fn tls(&self) -> Result<Tls, Failure> {
@@ -335,6 +362,12 @@ impl Context<'_> {
             trusted_ca: path("cacert")?,
             skip_verify: parsed.is_on("insecure-skip-tls-verify"),
             insecure_transport: parsed.is_on("insecure-transport"),
+            // Records that must be secure name members whose certificates name the domain.
+            server_name: match parsed.text("discovery-srv") {
+                "" => None,
+                _ if parsed.is_on("insecure-discovery") => None,
+                domain => Some(domain.to_owned()),
+            },
         })
     }
 
@@ -343,20 +376,20 @@ impl Context<'_> {
         &self,
         user: &str,
         password: &str,
-    ) -> Result<Option<(String, String)>, Failure> {
+    ) -> Result<Option<Credentials>, Failure> {
         let (user, password) = (self.parsed.text(user), self.parsed.text(password));
         if user.is_empty() {
             return Ok(None);
         }
         if !password.is_empty() {
-            return Ok(Some((user.into(), password.into())));
+            return Ok(Some(Credentials::User(user.into(), password.into())));
         }
         if let Some((name, password)) = user.split_once(':') {
-            return Ok(Some((name.into(), password.into())));
+            return Ok(Some(Credentials::User(name.into(), password.into())));
         }
         let password = self.environment.read_password("Password: ").await;
         let password = password.map_err(|error| Failure::new(Exit::Error, error))?;
-        Ok(Some((user.into(), password)))
+        Ok(Some(Credentials::User(user.into(), password)))
     }
 
     /// Awaits `reply` for no longer than `--command-timeout`.

@@ -48,8 +48,6 @@ pub(super) enum Effect {
     Former(&'static str),
     /// It turns this feature gate on or off.
     Gate(&'static str),
-    /// No value but the default is taken, and for this reason.
-    Refused(&'static str),
 }
 
 /// Where a flag stands in the help.
@@ -211,7 +209,6 @@ impl Flag {
             Effect::Acts | Effect::Internal => self.help.to_owned(),
             Effect::Accepted(reason) => format!("Has no effect: {reason}."),
             Effect::Removed(reason) => format!("Gone from etcd: {reason}."),
-            Effect::Refused(reason) => format!("{} (The flag {reason}.)", self.help),
             Effect::Former(name) => format!("Use `--{name}`."),
             Effect::Gate(name) => format!("Use `--feature-gates={name}=true`."),
         }
@@ -235,7 +232,7 @@ mod tests {
             match flag.effect {
                 Effect::Former(name) => assert!(find(name).is_some(), "{name}"),
                 Effect::Gate(name) => assert!(gates::find(name).is_some(), "{name}"),
-                Effect::Acts | Effect::Internal | Effect::Refused(_) => {
+                Effect::Acts | Effect::Internal => {
                     assert!(flag.help.ends_with('.'), "{}", flag.name);
                 }
                 Effect::Accepted(reason) | Effect::Removed(reason) => assert!(!reason.is_empty()),

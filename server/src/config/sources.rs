@@ -53,10 +53,7 @@ impl Values {
                 warn(format!("--{name} is deprecated: use --feature-gates={gate}={value}"));
                 return self.set_gate(name, gate, value);
             }
-            Effect::Refused(reason) if value != flag.default => {
-                return Err(format!("--{name} {reason}"));
-            }
-            Effect::Acts | Effect::Internal | Effect::Refused(_) => {}
+            Effect::Acts | Effect::Internal => {}
         }
         let today = flag.today();
         if let Some(earlier) = self.given.get(today.name).filter(|given| given.by != name) {

@@ -3,7 +3,7 @@
 //! Names, defaults and meanings are those of etcd 3.7 (op-guide/configuration). Command line,
 //! environment, configuration file, `--help` and `docs/flags.md` are all made of this table.
 
-use super::flags::Effect::{Accepted, Acts, Former, Gate, Internal, Refused, Removed};
+use super::flags::Effect::{Accepted, Acts, Former, Gate, Internal, Removed};
 use super::flags::Kind::{
     Bool, Duration as Time, Gates, List, Number, OneOf, Signed, Text, Unsigned32, Urls,
 };
@@ -18,7 +18,6 @@ const NO_PROXY: &str = "the v2 proxy is not part of this server";
 const NO_V2_DISCOVERY: &str = "v2 discovery is gone; use --discovery-token";
 const NO_TRACES: &str = "traces are not exported";
 const LONG_GONE: &str = "etcd has not known it for years";
-const NOT_YET: &str = "is not supported yet";
 
 /// Every flag, in the order of the help.
 #[rustfmt::skip] // A table.
@@ -93,14 +92,16 @@ pub(super) const FLAGS: &[Flag] = &[
     acts(Clustering, "discovery-keepalive-time", Time, "2s", "Time between pings to it."),
     acts(Clustering, "discovery-keepalive-timeout", Time, "6s",
         "Limit of waiting for a ping's answer."),
-    discovery("discovery-insecure-transport", Bool, "true", "Speak to it without TLS."),
-    discovery("discovery-insecure-skip-tls-verify", Bool, "false",
+    acts(Clustering, "discovery-insecure-transport", Bool, "true", "Speak to it without TLS."),
+    acts(Clustering, "discovery-insecure-skip-tls-verify", Bool, "false",
         "Do not verify its certificate."),
-    discovery("discovery-cert", Text, "", "Certificate to show to it."),
-    discovery("discovery-key", Text, "", "Key of that certificate."),
-    discovery("discovery-cacert", Text, "", "Authorities that may have signed its certificate."),
-    discovery("discovery-user", Text, "", "User to be there: 'name' or 'name:password'."),
-    discovery("discovery-password", Text, "", "The password of that user."),
+    acts(Clustering, "discovery-cert", Text, "", "Certificate to show to it."),
+    acts(Clustering, "discovery-key", Text, "", "Key of that certificate."),
+    acts(Clustering, "discovery-cacert", Text, "",
+        "Authorities that may have signed its certificate."),
+    acts(Clustering, "discovery-user", Text, "",
+        "User to be there: 'name' or 'name:password'."),
+    acts(Clustering, "discovery-password", Text, "", "The password of that user."),
     acts(Clustering, "discovery-srv", Text, "",
         "DNS domain whose SRV records name the initial cluster."),
     acts(Clustering, "discovery-srv-name", Text, "",
@@ -281,15 +282,6 @@ const fn acts(
     help: &'static str,
 ) -> Flag {
     flag(section, name, kind, default, Acts).help(help)
-}
-
-const fn discovery(
-    name: &'static str,
-    kind: super::flags::Kind,
-    default: &'static str,
-    help: &'static str,
-) -> Flag {
-    flag(Clustering, name, kind, default, Refused(NOT_YET)).help(help)
 }
 
 const fn security(

@@ -426,10 +426,6 @@ fn cfg_01_every_flag_is_taken_from_every_source() {
     for flag in FLAGS {
         let value = another_value(flag.today());
         let argument = format!("--{}={value}", flag.name);
-        if let Effect::Refused(reason) = flag.today().effect {
-            assert_eq!(error(&[&argument], &[]), (1, format!("--{} {reason}", flag.name)));
-            continue;
-        }
         let mut arguments = companions(flag.name).to_vec();
         // Of two flags that need each other neither is taken alone.
         let companions = match run(&arguments, &[]) {
@@ -451,7 +447,6 @@ fn cfg_01_every_flag_is_taken_from_every_source() {
             Effect::Accepted(_) | Effect::Removed(_) | Effect::Former(_) | Effect::Gate(_) => {
                 assert!(warned, "{} is not warned of", flag.name);
             }
-            Effect::Refused(_) => {}
         }
         let mut lines = vec![format!("{}: '{value}'", flag.name)];
         for companion in self::companions(flag.name) {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use coracle_core::api::etcdserverpb::*;
 use coracle_core::error::{Code, Error};
 use coracle_ctl::client::{self as ctl_client, Client, Duplex, Replies, Reply, Requests, RpcError};
-use coracle_ctl::environment::Connection;
+use coracle_ctl::environment::{Connection, Credentials};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -43,11 +43,11 @@ const QUEUED_REQUESTS: usize = 1024;
 
 /// A client of one cluster. Clones are one client.
 #[derive(Clone)]
-pub(super) struct GrpcClient {
+pub(crate) struct GrpcClient {
     /// The first one answered; the others are dialled when they are needed.
     channels: Vec<Channel>,
-    /// Name and password.
-    credentials: Option<(String, String)>,
+    /// Name and password; without them a token is not renewed.
+    user: Option<(String, String)>,
     token: Arc<Mutex<Option<Token>>>,
     limits: Limits,
 }
@@ -72,7 +72,7 @@ use Effect::{Reads, Writes};
 
 impl GrpcClient {
     /// Dials the endpoints in order until one answers, and logs in if there are credentials.
-    pub(super) async fn connect(connection: Connection) -> Result<GrpcClient, RpcError> {
+    pub(crate) async fn connect(connection: Connection) -> Result<GrpcClient, RpcError> {
         let mut failure = rpc_error(Code::Unavailable, "no endpoints available".to_owned());
         let mut dialers = Dialers::new(&connection.tls)?;
         let mut endpoint = |text: &str| {
@@ -96,16 +96,24 @@ impl GrpcClient {
                 channels.push(other.connect_with_connector_lazy(dialer));
             }
             let or = |bytes, default| if bytes == 0 { default } else { bytes };
+            let (user, token) = match connection.credentials {
+                Some(Credentials::User(name, password)) => (Some((name, password)), None),
+                Some(Credentials::Token(token)) => (None, Some(token)),
+                None => (None, None),
+            };
             let client = GrpcClient {
                 channels,
-                credentials: connection.credentials,
+                user,
                 token: Arc::default(),
                 limits: Limits {
                     send: or(connection.max_request_bytes, DEFAULT_SEND_BYTES),
                     receive: or(connection.max_receive_bytes, DEFAULT_RECEIVE_BYTES),
                 },
             };
-            client.log_in().await?;
+            match token {
+                Some(token) => client.take_token(&token)?,
+                None => client.log_in().await?,
+            }
             return Ok(client);
         }
         Err(failure)
@@ -113,14 +121,18 @@ impl GrpcClient {
 
     /// Gets a token, if there is a name to get it for.
     async fn log_in(&self) -> Result<(), RpcError> {
-        let Some((name, password)) = self.credentials.clone() else { return Ok(()) };
+        let Some((name, password)) = self.user.clone() else { return Ok(()) };
         let request = AuthenticateRequest { name, password };
         let answer = self.attempt(Reads, None, request, &|channel, request| async move {
             AuthClient::new(channel).authenticate(request).await
         });
-        let token = answer.await.map_err(status_error)?.token.parse();
-        let no_text = |_| rpc_error(Code::Internal, "the server's token is not text".to_owned());
-        *self.token() = Some(token.map_err(no_text)?);
+        let token = answer.await.map_err(status_error)?.token;
+        self.take_token(&token)
+    }
+
+    fn take_token(&self, token: &str) -> Result<(), RpcError> {
+        let broken = |_| rpc_error(Code::InvalidArgument, "the token is no text".to_owned());
+        *self.token() = Some(token.parse().map_err(broken)?);
         Ok(())
     }
 
@@ -145,7 +157,7 @@ impl GrpcClient {
     {
         let token = self.token().clone();
         match self.attempt(effect, token, message.clone(), &call).await {
-            Err(status) if self.credentials.is_some() && has_aged(&status) => {
+            Err(status) if self.user.is_some() && has_aged(&status) => {
                 self.log_in().await?;
                 let token = self.token().clone();
                 self.attempt(effect, token, message, &call).await.map_err(status_error)
@@ -220,7 +232,7 @@ fn tuned(endpoint: Endpoint, connection: &Connection) -> Endpoint {
         .keep_alive_timeout(connection.keepalive_timeout)
 }
 
-pub(super) fn rpc_error(code: Code, message: String) -> RpcError {
+pub(crate) fn rpc_error(code: Code, message: String) -> RpcError {
     RpcError { code: code as u32, message }
 }
 

@@ -26,6 +26,7 @@ use crate::tls::{Connector, Identity, Policy};
 pub(super) struct Dialer {
     url: Url,
     tls: Option<Arc<Connector>>,
+    server_name: Option<String>,
 }
 
 /// What a command's endpoints have in common.
@@ -34,16 +35,36 @@ pub(super) struct Dialers {
     /// For `https`, when no flag speaks of TLS.
     fallback: Option<Arc<Connector>>,
     skip_verify: bool,
+    server_name: Option<String>,
+    /// What is spoken, if that is negotiated.
+    protocol: Option<&'static str>,
 }
 
 impl Dialers {
-    /// Reads the files that the flags name.
+    /// Dialers for gRPC. Reads the files that the flags name.
     pub(super) fn new(tls: &Tls) -> Result<Dialers, RpcError> {
-        let is_wanted =
-            tls.certificate.is_some() || tls.trusted_ca.is_some() || !tls.insecure_transport;
-        let mut dialers = Dialers { tls: None, fallback: None, skip_verify: tls.skip_verify };
+        Dialers::speaking(tls, Some("h2"))
+    }
+
+    /// Dialers for plain HTTP.
+    pub(super) fn for_pages(tls: &Tls) -> Result<Dialers, RpcError> {
+        Dialers::speaking(tls, None)
+    }
+
+    fn speaking(tls: &Tls, protocol: Option<&'static str>) -> Result<Dialers, RpcError> {
+        let is_wanted = tls.certificate.is_some()
+            || tls.trusted_ca.is_some()
+            || tls.server_name.is_some()
+            || !tls.insecure_transport;
+        let mut dialers = Dialers {
+            tls: None,
+            fallback: None,
+            skip_verify: tls.skip_verify,
+            server_name: tls.server_name.clone(),
+            protocol,
+        };
         if is_wanted {
-            dialers.tls = Some(connector(tls)?);
+            dialers.tls = Some(connector(tls, protocol)?);
         }
         Ok(dialers)
     }
@@ -71,27 +92,28 @@ impl Dialers {
             let origin = format!("https://{authority}").parse::<Uri>();
             endpoint = endpoint.origin(origin.map_err(|error| bad(error.to_string()))?);
         }
-        Ok((endpoint, Dialer { url, tls }))
+        Ok((endpoint, Dialer { url, tls, server_name: self.server_name.clone() }))
     }
 
     fn fallback(&mut self) -> Result<Arc<Connector>, RpcError> {
         if let Some(connector) = &self.fallback {
             return Ok(connector.clone());
         }
-        let connector = connector(&Tls { skip_verify: self.skip_verify, ..Tls::default() })?;
+        let tls = Tls { skip_verify: self.skip_verify, ..Tls::default() };
+        let connector = connector(&tls, self.protocol)?;
         self.fallback = Some(connector.clone());
         Ok(connector)
     }
 }
 
-fn connector(tls: &Tls) -> Result<Arc<Connector>, RpcError> {
+fn connector(tls: &Tls, protocol: Option<&'static str>) -> Result<Arc<Connector>, RpcError> {
     let path = |path: &Option<String>| path.clone().unwrap_or_default();
     let identity = Identity {
         cert_file: path(&tls.certificate),
         key_file: path(&tls.key),
         trusted_ca_file: path(&tls.trusted_ca),
         skip_verify: tls.skip_verify,
-        protocol: Some("h2"),
+        protocol,
     };
     Connector::new(identity, &Policy::default()).map(Arc::new).map_err(invalid)
 }
@@ -124,14 +146,22 @@ fn invalid(text: String) -> RpcError {
 }
 
 impl Dialer {
-    async fn dial(self) -> io::Result<TokioIo<Stream>> {
+    /// The name of the server, as requests tell it.
+    pub(super) fn host(&self) -> &str {
+        self.url.host()
+    }
+
+    pub(super) async fn dial(self) -> io::Result<TokioIo<Stream>> {
         let stream = Bare::connect(&self.url.address).await?;
         if let Some(stream) = stream.tcp() {
             stream.set_nodelay(true)?;
         }
         let stream = match &self.tls {
             None => Stream::Bare(stream),
-            Some(tls) => tls.connect(stream, self.url.host()).await?,
+            Some(tls) => {
+                let name = self.server_name.as_deref().unwrap_or(self.url.host());
+                tls.connect(stream, name).await?
+            }
         };
         Ok(TokioIo::new(stream))
     }

@@ -1,7 +1,7 @@
 //! `coracle ctl` (and `etcdctl`): the commands of [`coracle_ctl`] on this machine's terminal, files
 //! and network.
 
-mod client;
+pub(crate) mod client;
 mod dial;
 mod fetch;
 mod process;
@@ -24,6 +24,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::spawn_blocking;
 
 use self::dial::Dialers;
+use crate::discovery;
 
 /// Runs one command line (without the program's name) and ends with its exit code.
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
@@ -108,6 +109,18 @@ impl Environment for Native {
 
     fn check_tls(&self, tls: &Tls) -> Result<(), String> {
         Dialers::new(tls).map(drop).map_err(|error| error.message)
+    }
+
+    fn discover(
+        &self,
+        domain: &str,
+        name: &str,
+    ) -> LocalBoxFuture<'_, Result<Vec<String>, String>> {
+        let (domain, name) = (domain.to_owned(), name.to_owned());
+        Box::pin(async move {
+            let found = discovery::clients(&domain, &name).await?;
+            Ok(found.iter().map(ToString::to_string).collect())
+        })
     }
 
     fn connect(

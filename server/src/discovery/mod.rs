@@ -1,13 +1,17 @@
 //! Finding the initial cluster where `--initial-cluster` does not say it: a discovery service
 //! (another etcd cluster, `--discovery-token`) or DNS (`--discovery-srv`). Only a member without
 //! data asks; afterwards its data says who the cluster is.
+//!
+//! Clients are found by DNS too: [`clients`].
 
+mod clients;
 mod dns;
 mod service;
 mod srv;
 
 use coracle_core::node::NodeConfig;
 
+pub(crate) use self::clients::{Endpoint, clients};
 use crate::config::settings::DiscoveryConfig;
 
 /// Why the initial cluster was not found.

@@ -16,13 +16,16 @@ use coracle_core::api::etcdserverpb::{
 };
 use coracle_core::api::mvccpb::KeyValue;
 use coracle_core::cluster::bootstrap_members;
+use coracle_core::error::Code;
 use coracle_core::node::NodeConfig;
-use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Status};
+use coracle_ctl::client::{Client, RpcError};
+use coracle_ctl::environment::{Connection, Credentials, Tls};
+use tokio::time::error::Elapsed;
+use tokio::time::timeout;
 
 use crate::config::parse_initial_cluster;
 use crate::config::settings::DiscoveryConfig;
-use crate::grpc::etcdserverpb::kv_client::KvClient;
+use crate::ctl_client::client::{GrpcClient, rpc_error};
 
 const REGISTRY: &str = "/_etcd/registry";
 /// Between two looks at who has come.
@@ -36,7 +39,7 @@ pub(super) async fn join(
     config: &DiscoveryConfig,
     node: &NodeConfig,
 ) -> Result<Vec<(String, String)>, String> {
-    let mut registry = Registry::connect(config)?;
+    let mut registry = Registry::new(config);
     let size = registry.size().await?;
     let own_key = format!("{}/members/{}", registry.root, own_id(config, node)?);
     let own_value: Vec<_> =
@@ -80,28 +83,46 @@ fn initial_cluster(members: &[KeyValue], own_key: &str) -> Result<Vec<(String, S
 
 struct Registry {
     root: String,
-    client: KvClient<Channel>,
+    connection: Connection,
+    /// None while nothing answered, or what did has failed since.
+    client: Option<GrpcClient>,
     timeout: Duration,
 }
 
 impl Registry {
-    fn connect(config: &DiscoveryConfig) -> Result<Registry, String> {
-        let mut endpoints = Vec::new();
-        for text in &config.endpoints {
-            let url = if text.contains("://") { text.clone() } else { format!("http://{text}") };
-            let endpoint = Endpoint::from_shared(url)
-                .map_err(|error| format!("discovery: bad discovery endpoint {text:?}: {error}"))?
-                .connect_timeout(config.dial_timeout)
-                .http2_keep_alive_interval(config.keepalive_time)
-                .keep_alive_timeout(config.keepalive_timeout);
-            endpoints.push(endpoint);
-        }
-        let channel = Channel::balance_list(endpoints.into_iter());
-        Ok(Registry {
+    fn new(config: &DiscoveryConfig) -> Registry {
+        let file = |path: &str| Some(path.to_owned()).filter(|path| !path.is_empty());
+        let credentials = (!config.user.is_empty()).then(|| {
+            let given = (config.user.as_str(), config.password.as_str());
+            let (user, password) = match config.user.split_once(':') {
+                Some(both) if config.password.is_empty() => both,
+                _ => given,
+            };
+            Credentials::User(user.to_owned(), password.to_owned())
+        });
+        let connection = Connection {
+            endpoints: config.endpoints.clone(),
+            dial_timeout: config.dial_timeout,
+            keepalive_time: config.keepalive_time,
+            keepalive_timeout: config.keepalive_timeout,
+            max_request_bytes: 0,
+            max_receive_bytes: 0,
+            tls: Tls {
+                certificate: file(&config.cert_file),
+                key: file(&config.key_file),
+                trusted_ca: file(&config.ca_file),
+                skip_verify: config.insecure_skip_tls_verify,
+                insecure_transport: config.insecure_transport,
+                server_name: None,
+            },
+            credentials,
+        };
+        Registry {
             root: format!("{REGISTRY}/{}", config.token),
-            client: KvClient::new(channel),
+            connection,
+            client: None,
             timeout: config.request_timeout,
-        })
+        }
     }
 
     async fn size(&mut self) -> Result<usize, String> {
@@ -157,40 +178,27 @@ impl Registry {
             success: vec![RequestOp { request: Some(request_op::Request::RequestPut(put)) }],
             failure: Vec::new(),
         };
-        self.retry(async |client, timeout| {
-            let mut request = Request::new(request.clone());
-            request.set_timeout(timeout);
-            client.txn(request).await.map(drop)
-        })
-        .await
+        self.retry(async |client| client.txn(request.clone()).await.map(drop)).await
     }
 
     async fn range(&mut self, request: RangeRequest) -> Result<Vec<KeyValue>, String> {
-        self.retry(async |client, timeout| {
-            let mut request = Request::new(request.clone());
-            request.set_timeout(timeout);
-            Ok(client.range(request).await?.into_inner().kvs)
-        })
-        .await
+        self.retry(async |client| Ok(client.range(request.clone()).await?.kvs)).await
     }
 
     /// Asks until there is an answer, with growing pauses; what the service refuses is final.
     async fn retry<T>(
         &mut self,
-        ask: impl AsyncFn(&mut KvClient<Channel>, Duration) -> Result<T, Status>,
+        ask: impl AsyncFn(&GrpcClient) -> Result<T, RpcError>,
     ) -> Result<T, String> {
         let mut pause = POLL;
         for attempt in 1.. {
-            match ask(&mut self.client, self.timeout).await {
+            match self.attempt(&ask).await {
                 Ok(answer) => return Ok(answer),
-                Err(status) if attempt >= RETRIES || is_final(&status) => {
-                    return Err(format!("discovery: {}", status.message()));
+                Err(error) if attempt >= RETRIES || is_final(&error) => {
+                    return Err(format!("discovery: {error}"));
                 }
-                Err(status) => {
-                    tracing::warn!(
-                        error = status.message(),
-                        "the discovery service does not answer; asking again"
-                    );
+                Err(error) => {
+                    tracing::warn!(%error, "the discovery service does not answer; asking again");
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(Duration::from_secs(4));
                 }
@@ -198,9 +206,30 @@ impl Registry {
         }
         Err("discovery: too many retries".to_owned())
     }
+
+    async fn attempt<T>(
+        &mut self,
+        ask: impl AsyncFn(&GrpcClient) -> Result<T, RpcError>,
+    ) -> Result<T, RpcError> {
+        let late =
+            |_: Elapsed| rpc_error(Code::DeadlineExceeded, "context deadline exceeded".to_owned());
+        let client = match self.client.take() {
+            Some(client) => client,
+            None => {
+                let connect = GrpcClient::connect(self.connection.clone());
+                let limit = self.connection.dial_timeout + self.timeout;
+                timeout(limit, connect).await.map_err(late)??
+            }
+        };
+        let answer = timeout(self.timeout, ask(&client)).await.map_err(late)??;
+        self.client = Some(client);
+        Ok(answer)
+    }
 }
 
-fn is_final(status: &Status) -> bool {
-    use tonic::Code;
-    !matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled)
+/// A token that has expired is no refusal: the next attempt logs in again.
+fn is_final(error: &RpcError) -> bool {
+    let passing =
+        [Code::Canceled, Code::DeadlineExceeded, Code::Unavailable, Code::Unauthenticated];
+    !passing.into_iter().any(|code| code as u32 == error.code)
 }

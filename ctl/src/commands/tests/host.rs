@@ -15,7 +15,7 @@ use futures_util::future::LocalBoxFuture;
 use futures_util::{FutureExt, StreamExt, stream};
 
 use crate::client::{Client, Duplex, Replies, Reply, Requests, RpcError};
-use crate::environment::{Connection, Environment, FileWriter};
+use crate::environment::{Connection, Credentials, Environment, FileWriter};
 
 /// What happened, in order: requests as they print, files, programs, connections that failed.
 type Log = Rc<RefCell<Vec<String>>>;
@@ -166,6 +166,19 @@ impl Environment for Host {
         ready(Ok(Box::new(file) as Box<dyn FileWriter>)).boxed_local()
     }
 
+    fn discover(
+        &self,
+        domain: &str,
+        name: &str,
+    ) -> LocalBoxFuture<'_, Result<Vec<String>, String>> {
+        self.log.borrow_mut().push(format!("discover {domain} {name}"));
+        let found = match domain {
+            "nowhere" => Err("dns lookup errors: no such host".to_owned()),
+            _ => Ok(vec![format!("https://m1.{domain}:1"), format!("http://m2.{domain}:2")]),
+        };
+        ready(found).boxed_local()
+    }
+
     fn connect(
         &self,
         connection: Connection,
@@ -179,7 +192,11 @@ impl Environment for Host {
             self.log.borrow_mut().push(format!("connect {endpoints}"));
         }
         if let Some(credentials) = connection.credentials {
-            self.log.borrow_mut().push(format!("as {credentials:?}"));
+            let shown = match credentials {
+                Credentials::User(name, password) => format!("as {:?}", (name, password)),
+                Credentials::Token(token) => format!("with {token}"),
+            };
+            self.log.borrow_mut().push(shown);
         }
         let (script, clock, log) = (self.script.clone(), self.clock.clone(), self.log.clone());
         let client = Scripted { script, clock, log };

@@ -410,6 +410,24 @@ fn ctl_01_endpoints_and_credentials_reach_the_host() {
     let variables = vec![("ETCDCTL_ENDPOINTS", "z:3")];
     let ran = run("get a", Script { variables, ..Default::default() });
     assert_eq!(ran.log[0], "connect z:3");
+    let ran = run("get a --auth-jwt-token t.o.k", Script::default());
+    assert_eq!(ran.log[0], "with t.o.k");
+    let ran = run("get a --auth-jwt-token t.o.k --user root:pw", Script::default());
+    let refused = "Error: --auth-jwt-token and --user cannot be used together\n";
+    assert_eq!((ran.code, ran.stderr.as_str()), (128, refused));
+}
+
+#[test]
+fn ctl_01_endpoints_are_found_by_dns() {
+    let ran = run("get a -d x.org --discovery-srv-name blue", Script::default());
+    let all = ["discover x.org blue", "connect https://m1.x.org:1 http://m2.x.org:2"];
+    assert_eq!(ran.log[..2], all);
+    let ran = run("get a --discovery-srv x.org --insecure-discovery=false", Script::default());
+    assert_eq!(ran.log[..2], ["discover x.org ", "connect https://m1.x.org:1"]);
+    assert_eq!(ran.stderr, "ignoring discovered insecure endpoint \"http://m2.x.org:2\"\n");
+    let ran = run("get a --discovery-srv nowhere", Script::default());
+    let refused = "Error: dns lookup errors: no such host\n";
+    assert_eq!((ran.code, ran.stderr.as_str()), (1, refused));
 }
 
 #[test]
