@@ -219,6 +219,39 @@ async fn mnt_07_a_snapshot_of_coracle_becomes_a_cluster_of_etcd() -> Result<()> 
     Ok(())
 }
 
+/// `--wal-dir`: the log of the restored member has a folder of its own from the start.
+#[tokio::test]
+async fn mnt_07_a_member_is_restored_with_a_folder_for_its_log() -> Result<()> {
+    let folder = TempDir::new()?;
+    let path = snapshot_path(&folder);
+    let etcd = Cluster::start(Kind::Etcd, 1)?;
+    let expected = member(&etcd, 0).await?.fill().await?;
+    save(&etcd, EtcdctlRelease::V35, &path)?;
+    drop(etcd);
+    let wal = folder.path().join("wal");
+    let flag = format!("--wal-dir={}", wal.display());
+    let restore = |cluster: &Cluster| -> Result<String> {
+        let mut command = coracle_utl()?;
+        command.args(["snapshot", "restore"]).arg(&path).args([&flag, "--name"]);
+        command.arg(cluster.name(0)).arg("--data-dir").arg(cluster.data_dir(0));
+        command.args(["--initial-cluster", cluster.initial_cluster(0)]);
+        let peer = format!("http://{}", cluster.peer_address(0));
+        run(command.args(["--initial-advertise-peer-urls", &peer]))
+    };
+    let cluster = Cluster::start_prepared(Kind::Coracle, 1, &[&flag], |cluster, _| {
+        // Another attempt at starting it has other ports, and so another cluster.
+        _ = std::fs::remove_dir_all(&wal);
+        restore(cluster).map(drop)
+    })?;
+    check(&cluster, &expected).await?;
+    ensure!(std::fs::read_dir(&wal)?.next().is_some(), "the log is in its folder");
+    ensure!(!cluster.data_dir(0).join("member/wal").exists(), "and in no other");
+    std::fs::remove_dir_all(cluster.data_dir(0))?;
+    let refused = restore(&cluster).expect_err("the folder is there already").to_string();
+    ensure!(refused.contains("wal-dir") && refused.contains("exists"), "{refused}");
+    Ok(())
+}
+
 /// `--bump-revision` with `--mark-compacted`: who watched the old cluster is told to begin anew.
 #[tokio::test]
 async fn mnt_07_a_bumped_revision_ends_old_watches() -> Result<()> {

@@ -30,25 +30,32 @@ pub(super) fn restore(parsed: &Parsed) -> Result<String, Failure> {
     }
     let database = snapshot_file::open(&path)?;
     tracing::info!(path, data_dir, "restoring snapshot");
-    restore_into(&data_dir, &database, &cluster)?;
+    let wal_dir = match parsed.text("wal-dir") {
+        "" => Path::new(&data_dir).join("member/wal"),
+        given => given.into(),
+    };
+    restore_into(&data_dir, &wal_dir, &database, &cluster)?;
     tracing::info!(path, data_dir, "restored snapshot");
     Ok(String::new())
 }
 
-/// Makes `data_dir`, which is empty or not there, the data directory of a member. If that fails it
-/// is as before: another attempt may have the same name.
+/// Makes `data_dir`, which is empty or not there, the data directory of a member whose log is in
+/// `wal_dir`, which is not there. If that fails they are as before: another attempt may have the
+/// same names.
 fn restore_into(
     data_dir: &str,
+    wal_dir: &Path,
     database: &coracle_bolt::Database<Positioned>,
     cluster: &NewCluster,
 ) -> Result<(), Failure> {
     let folder = Path::new(data_dir);
     let existed = folder.exists();
-    let disk = NativeDisk::open(folder, true)
+    let disk = NativeDisk::open_with_wal(folder, wal_dir, true)
         .map_err(|error| Failure::error(format!("cannot use the data-dir {data_dir}: {error}")))?;
     let imported = import(database, Arc::new(disk), cluster);
     if imported.is_err() {
         // What cannot be removed is said by the next attempt.
+        _ = std::fs::remove_dir_all(wal_dir);
         _ = std::fs::remove_dir_all(folder.join("member"));
         if !existed {
             _ = std::fs::remove_dir(folder);
@@ -131,13 +138,17 @@ mod tests {
             NewCluster::new(&[(name.clone(), url.clone())], "token", &name, &[url]).unwrap();
         let data_dir = folder.path().join("new");
         let text = data_dir.to_str().unwrap();
-        for exists in [false, true] {
+        let elsewhere = folder.path().join("elsewhere");
+        for (exists, wal_dir) in
+            [(false, data_dir.join("member/wal")), (true, elsewhere.join("wal"))]
+        {
             if exists {
                 std::fs::create_dir(&data_dir).unwrap();
             }
-            assert!(restore_into(text, &database, &cluster).is_err());
+            assert!(restore_into(text, &wal_dir, &database, &cluster).is_err());
             assert_eq!(data_dir.exists(), exists);
-            assert!(check_folders(text, "").is_ok(), "another attempt is possible");
+            let wal_dir = wal_dir.to_str().unwrap();
+            assert!(check_folders(text, wal_dir).is_ok(), "another attempt is possible");
         }
     }
 }
