@@ -30,6 +30,9 @@ fn main() -> ExitCode {
         "etcd" if arguments.first().is_some_and(|first| first == "gateway") => {
             return gateway(&arguments[1..]);
         }
+        "etcd" if arguments.first().is_some_and(|first| first == "grpc-proxy") => {
+            return grpc_proxy();
+        }
         "etcd" => return serve(&arguments),
         "etcdctl" => return ctl_client::run(given),
         "etcdutl" => return utl::run(&arguments),
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
     match arguments.first().map(String::as_str) {
         Some("serve") => serve(&arguments[1..]),
         Some("gateway") => gateway(&arguments[1..]),
+        Some("grpc-proxy") => grpc_proxy(),
         Some("ctl") => ctl_client::run(given.split_off(1)),
         Some("utl") => utl::run(&arguments[1..]),
         // `coracle --version`, `coracle --help`, and flags without `serve`.
@@ -97,6 +101,15 @@ fn gateway(arguments: &[String]) -> ExitCode {
     if let Err(error) = served {
         tracing::error!(target: FATAL, %error, "failed to start the gateway");
     }
+    ExitCode::FAILURE
+}
+
+/// The one command of etcd's that is not here.
+fn grpc_proxy() -> ExitCode {
+    complain(
+        "Error: there is no grpc-proxy in this program: watchers and leases cost a member little \
+         enough without one. etcd's own works in front of it, with the same flags.",
+    );
     ExitCode::FAILURE
 }
 

@@ -106,22 +106,21 @@ impl Server {
             peers.push((listen(url, options)?, acceptor(url, security.peers.as_ref())?));
         }
         let peers = Peers { listeners: peers, dial: security.to_peers };
-        let reflection = config.grpc_reflection;
-        let wait_cluster_ready = config.wait_cluster_ready;
 
         let threads = config.front_threads;
         let slow_request = config.warning_unary_request_duration;
         let urls = config.listen_client_urls.clone();
+        let reflection = config.grpc_reflection;
+        let wait_cluster_ready = config.wait_cluster_ready;
         let (http, gates) = (config.http.clone(), config.gates.clone());
         let (node, member, outlook) = NodeThread::start(config, disk, secrets, peers).await?;
         let (serving, is_serving) = watch::channel(true);
-        let router =
-            Router::new(member.clone(), outlook, is_serving, slow_request, reflection);
+        let router = Router::new(member.clone(), outlook, is_serving, slow_request, reflection);
         let router = Arc::new(router);
         let pages = Pages::new(member.clone(), router.clone(), &http, gates, max_message_bytes);
         let services = Arc::new(Services { router, pages });
         let metrics = Front::start(metrics, 1, &services)?;
-        if timeout(PUBLISH_LIMIT, member.published()).await.is_err() {
+        if timeout(wait_cluster_ready, member.published()).await.is_err() {
             tracing::warn!("the cluster is not ready, serving clients nevertheless");
         }
         let checked = services.clone();

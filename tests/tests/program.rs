@@ -1,55 +1,15 @@
-//! The server as a program: exit statuses and texts beside real etcd's, what supervisors wait for,
-//! and the ways to find the initial cluster.
+//! The server as a program: exit statuses and texts beside real etcd's, what supervisors wait for.
 
 use std::fs;
-use std::net::{TcpListener, UdpSocket};
-use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::{Command, Output, Stdio};
 
-use anyhow::{Context, Result, bail, ensure};
-use coracle_tests::cluster::{Cluster, Kind, http_get};
-use coracle_tests::programs::{self, EtcdctlRelease};
+use anyhow::{Context, Result, ensure};
+use coracle_tests::cluster::http_get;
+use coracle_tests::programs;
+use coracle_tests::running::{DEADLINE, Running, coracle_as_etcd, eventually, free_port};
 use rustix::process::{Pid, Signal, kill_process};
-
-const DEADLINE: Duration = Duration::from_secs(60);
-
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}
-
-fn eventually(what: &str, mut condition: impl FnMut() -> bool) -> Result<()> {
-    let deadline = Instant::now() + DEADLINE;
-    while !condition() {
-        ensure!(Instant::now() < deadline, "{what} did not come");
-        thread::sleep(Duration::from_millis(20));
-    }
-    Ok(())
-}
-
-/// A process that a test leaves nothing of.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Coracle under the name `etcd`, in `folder`.
-fn coracle_as_etcd(folder: &Path) -> Result<Command> {
-    let link = folder.join("etcd");
-    if !link.exists() {
-        symlink(fs::canonicalize(programs::coracle()?)?, &link)?;
-    }
-    Ok(Command::new(link))
-}
 
 fn output(mut command: Command, arguments: &[&str], variables: &[(&str, &str)]) -> Result<Output> {
     Ok(command.args(arguments).envs(variables.iter().copied()).output()?)
@@ -181,144 +141,104 @@ fn cfg_05_a_static_pods_command_line_starts() -> Result<()> {
     Ok(())
 }
 
-/// Puts the size of the cluster to be under `token` at the discovery service.
-fn announce(service: &Cluster, token: &str, size: usize) -> Result<()> {
-    let put = Command::new(programs::etcdctl(EtcdctlRelease::V35)?)
-        .args(["--endpoints", &service.endpoint(0), "put"])
-        .args([format!("/_etcd/registry/{token}/_config/size"), size.to_string()])
-        .output()?;
-    ensure!(put.status.success(), "{}", String::from_utf8_lossy(&put.stderr));
-    Ok(())
-}
-
-struct Newcomer {
-    process: Running,
-    client: u16,
-}
-
-/// Starts a member that does not know its cluster.
-fn start_newcomer(folder: &Path, name: &str, flags: &[String]) -> Result<Newcomer> {
-    let (client, peer) = (free_port()?, free_port()?);
-    start_on(folder, name, client, peer, flags)
-}
-
-fn start_on(
-    folder: &Path,
-    name: &str,
-    client: u16,
-    peer: u16,
-    flags: &[String],
-) -> Result<Newcomer> {
-    let log = fs::File::create(folder.join(format!("{name}.log")))?;
-    let child = coracle_as_etcd(folder)?
-        .arg(format!("--name={name}"))
-        .arg(format!("--data-dir={}", folder.join(name).display()))
-        .arg(format!("--listen-client-urls=http://127.0.0.1:{client}"))
-        .arg(format!("--advertise-client-urls=http://127.0.0.1:{client}"))
-        .arg(format!("--listen-peer-urls=http://127.0.0.1:{peer}"))
-        .args(flags)
-        .args(
-            (!flags.iter().any(|flag| flag.starts_with("--initial-advertise")))
-                .then(|| format!("--initial-advertise-peer-urls=http://127.0.0.1:{peer}")),
-        )
-        .stderr(log)
-        .spawn()?;
-    Ok(Newcomer { process: Running(child), client })
-}
-
-fn healthy(member: &Newcomer) -> bool {
-    http_get(&format!("127.0.0.1:{}", member.client), "/health")
-        .is_ok_and(|answer| answer.contains("\"health\":\"true\""))
-}
-
-fn discover_at(kind: Kind) -> Result<()> {
-    let service = Cluster::start(kind, 1)?;
+/// What is not there says so, and what to do.
+#[test]
+fn a_grpc_proxy_is_asked_for_in_vain() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    announce(&service, "token", 3)?;
-    let flags = [
-        format!("--discovery-endpoints={}", service.endpoint(0)),
-        "--discovery-token=token".to_owned(),
-    ];
-    let members = ["a", "b", "c"].map(|name| start_newcomer(folder.path(), name, &flags));
-    let members = members.into_iter().collect::<Result<Vec<_>>>()?;
-    eventually("a healthy cluster of three", || members.iter().all(healthy))?;
-    let mut late = start_newcomer(folder.path(), "d", &flags)?;
-    assert_eq!(late.process.0.wait()?.code(), Some(1));
-    let log = fs::read_to_string(folder.path().join("d.log"))?;
-    ensure!(log.contains("discovery: cluster is full"), "{log}");
-    let mut lost = start_newcomer(
-        folder.path(),
-        "e",
-        &[
-            format!("--discovery-endpoints={}", service.endpoint(0)),
-            "--discovery-token=another".to_owned(),
-        ],
-    )?;
-    assert_eq!(lost.process.0.wait()?.code(), Some(1));
-    let log = fs::read_to_string(folder.path().join("e.log"))?;
-    ensure!(log.contains("discovery: size key not found"), "{log}");
+    let refused = output(coracle_as_etcd(folder.path())?, &["grpc-proxy", "start"], &[])?;
+    assert_eq!(refused.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+    ensure!(text.starts_with("Error: there is no grpc-proxy in this program"), "{text}");
     Ok(())
 }
 
-#[test]
-fn cl_boot_members_find_each_other_at_a_real_etcd() -> Result<()> {
-    discover_at(Kind::Etcd)
+/// The names of the flags in the usage text `help`.
+fn flag_names(help: &str) -> Vec<String> {
+    let flags = help.lines().filter_map(|line| line.trim_start().strip_prefix("--"));
+    let name = |line: &str| line.split([' ', '=', ',']).next().unwrap_or_default().to_owned();
+    flags.map(name).filter(|name| !name.is_empty()).collect()
 }
 
-#[test]
-fn cl_boot_members_find_each_other_at_a_coracle() -> Result<()> {
-    discover_at(Kind::Coracle)
-}
+/// Flags of releases after 3.5.1 (3.5.26, 3.6 and 3.7), beside those of its own help.
+const LATER: &[&str] = &[
+    "bootstrap-defrag-threshold-megabytes",
+    "client-cert-allowed-hostname",
+    "compact-hash-check-time",
+    "compaction-batch-limit",
+    "compaction-sleep-interval",
+    "corrupt-check-time",
+    "discovery-cacert",
+    "discovery-cert",
+    "discovery-dial-timeout",
+    "discovery-endpoints",
+    "discovery-insecure-skip-tls-verify",
+    "discovery-insecure-transport",
+    "discovery-keepalive-time",
+    "discovery-keepalive-timeout",
+    "discovery-key",
+    "discovery-password",
+    "discovery-request-timeout",
+    "discovery-token",
+    "discovery-user",
+    "distributed-tracing-address",
+    "distributed-tracing-instance-id",
+    "distributed-tracing-sampling-rate",
+    "distributed-tracing-service-name",
+    "downgrade-check-time",
+    "enable-distributed-tracing",
+    "experimental-bootstrap-defrag-threshold-megabytes",
+    "experimental-compact-hash-check-enabled",
+    "experimental-compact-hash-check-time",
+    "experimental-compaction-sleep-interval",
+    "experimental-distributed-tracing-sampling-rate",
+    "experimental-max-learners",
+    "experimental-peer-skip-client-san-verification",
+    "experimental-snapshot-catch-up-entries",
+    "experimental-snapshot-catchup-entries",
+    "experimental-stop-grpc-service-on-defrag",
+    "experimental-wait-cluster-ready-timeout",
+    "feature-gates",
+    "listen-client-http-urls",
+    "log-format",
+    "max-concurrent-streams",
+    "max-learners",
+    "memory-mlock",
+    "peer-cert-allowed-hostname",
+    "peer-skip-client-san-verification",
+    "snapshot-catchup-entries",
+    "tls-max-version",
+    "tls-min-version",
+    "warning-apply-duration",
+    "warning-unary-request-duration",
+    "watch-progress-notify-interval",
+];
 
-/// A DNS server that has one answer: SRV records of `localhost` with these ports.
-fn serve_dns(ports: &[u16]) -> Result<String> {
-    let socket = UdpSocket::bind("127.0.0.1:0")?;
-    let address = socket.local_addr()?.to_string();
-    let ports = ports.to_vec();
-    thread::spawn(move || {
-        let mut buffer = [0; 512];
-        // The thread ends with the process.
-        while let Ok((length, from)) = socket.recv_from(&mut buffer) {
-            let question = &buffer[..length];
-            let secure =
-                question.windows(16).any(|part| part == b"\x10_etcd-server-ssl"[..16].as_ref());
-            let mut answer = question.to_vec();
-            answer[2] |= 0x80;
-            if secure {
-                answer[3] |= 3;
-            } else {
-                answer[7] = ports.len() as u8;
-                for port in &ports {
-                    answer.extend_from_slice(&[
-                        0xc0, 12, 0, 33, 0, 1, 0, 0, 0, 60, 0, 17, 0, 0, 0, 0,
-                    ]);
-                    answer.extend_from_slice(&port.to_be_bytes());
-                    answer.extend_from_slice(b"\x09localhost\x00");
-                }
-            }
-            let _ = socket.send_to(&answer, from);
+/// Every flag of etcd is known, from the command line on: a flag that is not is refused for that,
+/// and these, which all get a value that is none of theirs, are not.
+#[test]
+fn cfg_01_every_flag_of_etcd_is_known() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut etcd = Command::new(programs::etcd()?);
+    let help = etcd.arg("--help").output()?;
+    let help =
+        String::from_utf8_lossy(&help.stdout).into_owned() + &String::from_utf8_lossy(&help.stderr);
+    let mut names = flag_names(&help);
+    ensure!(names.len() > 90, "too few flags: {names:?}");
+    names.extend(LATER.iter().map(|name| (*name).to_owned()));
+    let mut unknown = Vec::new();
+    for name in &names {
+        // What comes first is told, and the second is no flag of anybody's.
+        let value = match name.as_str() {
+            "config-file" | "version" => continue,
+            _ => format!("--{name}="),
+        };
+        let refused = output(coracle_as_etcd(folder.path())?, &[&value, "--nonsense"], &[])?;
+        let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+        if text.contains(&format!("flag provided but not defined: -{name}\n")) {
+            unknown.push(name);
         }
-    });
-    Ok(address)
-}
-
-#[test]
-fn cl_boot_members_find_each_other_by_dns() -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let peers = [free_port()?, free_port()?, free_port()?];
-    let nameserver = serve_dns(&peers)?;
-    let mut members = Vec::new();
-    for (name, peer) in ["a", "b", "c"].into_iter().zip(peers) {
-        let flags = [
-            "--discovery-srv=example.com".to_owned(),
-            format!("--nameserver={nameserver}"),
-            format!("--initial-advertise-peer-urls=http://localhost:{peer}"),
-        ];
-        members.push(start_on(folder.path(), name, free_port()?, peer, &flags)?);
+        ensure!(refused.status.code() == Some(2), "--{name}: {text}");
     }
-    let formed = eventually("a healthy cluster of three", || members.iter().all(healthy));
-    if formed.is_err() {
-        bail!("{}", fs::read_to_string(folder.path().join("a.log"))?);
-    }
+    ensure!(unknown.is_empty(), "not known: {unknown:?}");
     Ok(())
 }

@@ -16,7 +16,16 @@ const LINE_COLUMNS_MAX: usize = 100;
 const FUNCTION_LINES_MAX: usize = 78;
 /// Everything with Rust in it.
 const PACKAGES: [&str; 11] = [
-    "bolt", "core", "ctl", "server", "gateway", "tests", "bench", "xtask", "worker", "web",
+    "bolt",
+    "core",
+    "ctl",
+    "server",
+    "gateway",
+    "tests",
+    "bench",
+    "xtask",
+    "worker",
+    "web",
     "concurrency",
 ];
 

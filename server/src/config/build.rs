@@ -84,12 +84,13 @@ pub(super) fn build(mut values: Values) -> Result<Config, String> {
             extensive_metrics: values.get("metrics") == "extensive",
             pprof: boolean(&values, "enable-pprof"),
         },
-        auth: auth::read(&mut values)?,
         grpc_reflection: boolean(&values, "enable-grpc-reflection"),
+        auth: auth::read(&mut values)?,
         discovery: discovery_config(&values)?,
         front_threads: front_threads(&values),
         fsync: !boolean(&values, "unsafe-no-fsync"),
         memory_mlock: boolean(&values, "memory-mlock"),
+        wait_cluster_ready: duration(&values, "wait-cluster-ready-timeout"),
         warning_unary_request_duration: duration(&values, "warning-unary-request-duration"),
         log,
         gates: std::mem::take(&mut values.gates),
@@ -159,11 +160,11 @@ fn node_config(values: &Values) -> Result<NodeConfig, String> {
             .gates
             .is_enabled("CompactHashCheck")
             .then(|| duration(values, "compact-hash-check-time")),
+        downgrade_check_time: duration(values, "downgrade-check-time"),
+        fast_lease_keep_alive: values.gates.is_enabled("FastLeaseKeepAlive"),
         warning_apply_duration: duration(values, "warning-apply-duration"),
         lease_reads: boolean(values, "lease-reads"),
         force_new_cluster: boolean(values, "force-new-cluster"),
-        downgrade_check_time: duration(values, "downgrade-check-time"),
-        fast_lease_keep_alive: values.gates.is_enabled("FastLeaseKeepAlive"),
         advertise_peer_urls,
         ..NodeConfig::single(&name, "")
     })

@@ -36,6 +36,9 @@ pub struct Config {
     /// False only with `--unsafe-no-fsync`.
     pub fsync: bool,
     pub memory_mlock: bool,
+    /// How long clients wait for a member that has not told the cluster about itself yet: without a
+    /// quorum it is served all the same, for serializable reads and to say what is wrong.
+    pub wait_cluster_ready: Duration,
     pub warning_unary_request_duration: Duration,
     pub log: LogConfig,
     /// What to log once there is a log.
@@ -98,11 +101,11 @@ pub struct HttpConfig {
     pub gateway_error_key: bool,
     /// `--metrics=extensive`
     pub extensive_metrics: bool,
+    /// `--enable-pprof`
+    pub pprof: bool,
 }
 
 /// Where to ask for the initial cluster, if `--initial-cluster` does not say it.
-    /// `--enable-pprof`
-    pub pprof: bool,
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiscoveryConfig {
     pub token: String,
