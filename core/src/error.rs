@@ -38,6 +38,10 @@ macro_rules! errors {
         }
 
         impl Error {
+            /// The table: name, code and text.
+            pub const TABLE: &'static [(&'static str, Code, &'static str)] =
+                &[$((stringify!($name), Code::$code, $message),)*];
+
             /// The gRPC status code of the reply.
             pub fn code(&self) -> Code {
                 match self {

@@ -9,8 +9,10 @@ use anyhow::{Result, ensure};
 use coracle_core::api::etcdserverpb::*;
 use coracle_tests::auth_matrix::*;
 use coracle_tests::cluster::{Cluster, Kind};
-use coracle_tests::conformance;
 use coracle_tests::grpc::{AuthClient, KvClient, LeaseClient};
+use coracle_tests::tls::pki::Pki;
+use coracle_tests::tls::server::Server;
+use coracle_tests::tls::{self, channel};
 use tonic::Code;
 use tonic::transport::Channel;
 
@@ -47,18 +49,6 @@ async fn matrix(kind: Kind) -> Result<()> {
     }
     ensure!(wrong.is_empty(), "{} are wrong:\n{}", wrong.len(), wrong.join("\n"));
     Ok(())
-}
-
-/// Requests of the random sequences of users, roles and rights.
-const SEQUENCE: usize = 1_500;
-
-#[tokio::test]
-async fn auth_random_requests_have_etcds_answers() {
-    let fresh = std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_millis() as u64;
-    for seed in [20_260_801, fresh] {
-        let compared = conformance::auth::run_sequence(Kind::Coracle, seed, SEQUENCE).await;
-        compared.unwrap_or_else(|error| panic!("{error:#}"));
-    }
 }
 
 /// Three members, one of which was away and gets everything in a snapshot.
@@ -239,5 +229,71 @@ async fn rights_of_a_stream() -> Result<()> {
     };
     let expected = (Code::InvalidArgument, "etcdserver: revision of auth store is old");
     ensure!((ended.code(), ended.message()) == expected, "{ended:?}");
+    Ok(())
+}
+
+/// The right to `key` of whoever shows `certificate`, with the token of `user` if there is one.
+struct Signed {
+    certificate: &'static str,
+    user: Option<&'static str>,
+    key: &'static str,
+    expected: Option<(Code, &'static str)>,
+}
+
+const SIGNED: [Signed; 8] = [
+    Signed { certificate: "root", user: None, key: "z", expected: None },
+    Signed { certificate: "alice", user: None, key: "a", expected: None },
+    Signed { certificate: "alice", user: None, key: "z", expected: Some(DENIED) },
+    // Nobody has this name.
+    Signed { certificate: "client", user: None, key: "a", expected: Some(DENIED) },
+    Signed { certificate: "nameless", user: None, key: "a", expected: Some(USER_EMPTY) },
+    // A token wins.
+    Signed { certificate: "root", user: Some("alice"), key: "z", expected: Some(DENIED) },
+    Signed { certificate: "nameless", user: Some("alice"), key: "a", expected: None },
+    Signed { certificate: "alice", user: Some("root"), key: "z", expected: None },
+];
+
+#[tokio::test]
+async fn auth_11_gw_08_a_certificates_name_is_a_user_but_in_json() {
+    for kind in [Kind::Etcd, Kind::Coracle] {
+        signed_in(kind).await.unwrap_or_else(|error| panic!("{kind:?}: {error:#}"));
+    }
+}
+
+async fn signed_in(kind: Kind) -> Result<()> {
+    let pki = Pki::new()?;
+    // The gateway of etcd is a client of its server, and shows this certificate.
+    let flags = "--cert-file=$D/peer.pem --key-file=$D/peer.key --trusted-ca-file=$D/ca.pem \
+                 --client-cert-auth --bcrypt-cost=4 --unsafe-no-fsync --log-level=error";
+    let server = Server::start(kind, "https", &pki.fill(flags))?;
+    let shown = |name: &str| {
+        pki.fill(&format!("--cacert=$D/ca.pem --cert=$D/{name}.pem --key=$D/{name}.key"))
+    };
+    let nameless = channel::connect(&server.address, &shown("nameless")).await?;
+    prepare(&nameless).await?;
+    for Signed { certificate, user, key, expected } in SIGNED {
+        let channel = channel::connect(&server.address, &shown(certificate)).await?;
+        let token = match user {
+            Some(user) => token_of(user, &nameless).await?,
+            None => None,
+        };
+        let put = KvClient::new(channel).put(with_token(put(key), token)).await;
+        let got = put.as_ref().err().map(|status| (status.code(), status.message()));
+        ensure!(got == expected, "{certificate}, {user:?}, {key}: {got:?}");
+    }
+    let token = token_of("alice", &nameless).await?;
+    let token = token.as_ref().map(|token| token.to_str()).transpose()?;
+    let address = server.address.clone();
+    let post = |name: &str| {
+        let (flags, body) = (shown(name), r#"{"key":"YQ=="}"#);
+        tls::client::post(&address, &flags, "/v3/kv/range", token, body)
+    };
+    // etcd answers this for a name that would be ignored, whatever token there is.
+    let (status, body) = post("alice")?;
+    let ignored = "CommonName of client sending a request against gateway will be ignored and not \
+                   used as expected";
+    ensure!((status, body.trim_end()) == (400, ignored), "{status} {body}");
+    let (status, body) = post("nameless")?;
+    ensure!(status == 200 && body.contains("\"header\""), "{status} {body}");
     Ok(())
 }

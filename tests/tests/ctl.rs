@@ -338,3 +338,101 @@ fn auth_03_a_token_that_has_aged_is_replaced() -> Result<()> {
     }
     Ok(())
 }
+
+/// The words that a check prints as its verdict, with their numbers masked; what it draws while it
+/// runs is not among them.
+fn verdict(output: &Output) -> Result<Vec<String>> {
+    let number = regex::Regex::new(r"\d+(\.\d+)?")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let words = text.split(['\n', '\r']).filter_map(|line| {
+        let verdict = ["PASS", "FAIL"].iter().filter_map(|word| line.find(word)).min()?;
+        Some(number.replace_all(&line[verdict..], "#").into_owned())
+    });
+    Ok(words.collect())
+}
+
+/// Nothing is left of a check, and a second one may begin.
+fn ensure_clean(cluster: &Cluster) -> Result<()> {
+    let left = Program::Etcdctl.run(cluster, &["get", "", "--prefix", "--keys-only"])?;
+    ensure!(left.stdout.is_empty(), "keys are left: {}", String::from_utf8_lossy(&left.stdout));
+    Ok(())
+}
+
+/// A minute of writes, which both programs spend at once, each with a server of its own. A machine
+/// with much else to do may fail them, and they have to say so then.
+#[test]
+fn ctl_08_the_performance_is_checked() -> Result<()> {
+    let runs = thread::scope(|scope| {
+        let runs = BOTH.map(|program| {
+            scope.spawn(move || -> Result<Output> {
+                let cluster = Cluster::start_with(Kind::Coracle, 1, &["--unsafe-no-fsync"])?;
+                let output = program.run(&cluster, &["check", "perf", "--auto-compact"])?;
+                ensure_clean(&cluster)?;
+                Ok(output)
+            })
+        });
+        runs.map(|run| run.join().expect("no panic"))
+    });
+    for (program, output) in BOTH.iter().zip(runs) {
+        let output = output?;
+        let verdict = verdict(&output)?;
+        let [good, bad] = [
+            [
+                "PASS: Throughput is # writes/s",
+                "PASS: Slowest request took #s",
+                "PASS: Stddev is #s",
+            ],
+            [
+                "FAIL: Throughput too low: # writes/s",
+                "FAIL: Slowest request took too long: #s",
+                "FAIL: Stddev too high: #s",
+            ],
+        ];
+        ensure!(verdict.len() == 4, "{program:?}: {verdict:?}");
+        let passed = verdict.iter().all(|line| line.starts_with("PASS"));
+        for (index, line) in verdict[..3].iter().enumerate() {
+            ensure!([good[index], bad[index]].contains(&line.as_str()), "{program:?}: {verdict:?}");
+        }
+        ensure!(verdict[3] == if passed { "PASS" } else { "FAIL" }, "{program:?}: {verdict:?}");
+        let code = output.status.code();
+        ensure!(code == Some(if passed { 0 } else { 1 }), "{program:?}: {code:?}, {verdict:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn ctl_08_ctl_09_a_check_asks_for_an_empty_prefix_and_a_known_load() -> Result<()> {
+    let cluster = Cluster::start(Kind::Coracle, 1)?;
+    for check in ["perf", "datascale"] {
+        let key = format!("/etcdctl-check-{check}/left");
+        ensure!(Program::Etcdctl.run(&cluster, &["put", &key, "x"])?.status.success());
+        for arguments in [&["check", check][..], &["check", check, "--load=huge"]] {
+            let [expected, actual] = BOTH.map(|program| program.run(&cluster, arguments));
+            let (expected, actual) = (expected?, actual?);
+            let told = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
+            ensure!(!expected.status.success(), "{arguments:?}");
+            ensure!(actual.status.code() == expected.status.code(), "{arguments:?}: {actual:?}");
+            ensure!(told(&actual) == told(&expected), "{arguments:?}: {actual:?}, {expected:?}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn ctl_09_the_cost_of_ten_thousand_keys_is_measured() -> Result<()> {
+    for program in BOTH {
+        let cluster = Cluster::start_with(Kind::Coracle, 1, &["--unsafe-no-fsync"])?;
+        let output = program.run(&cluster, &["check", "datascale", "--auto-defrag"])?;
+        let verdict = verdict(&output)?;
+        ensure!(
+            output.status.success() && verdict == ["PASS: Approximate system memory used : # MB."],
+            "{program:?}: {output:?}"
+        );
+        let text = String::from_utf8_lossy(&output.stdout);
+        let start = "Start data scale check for work load [10000 key-value pairs, 1024 bytes per \
+                     key-value, 50 concurrent clients].";
+        ensure!(text.starts_with(start), "{program:?}: {text}");
+        ensure_clean(&cluster)?;
+    }
+    Ok(())
+}

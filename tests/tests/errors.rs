@@ -8,12 +8,7 @@
 //! | `cluster has a downgrade job in progress` | `services.rs` |
 //! | of users, roles, tokens and rights | the tests of authentication |
 //!
-//! Provoked by no test yet: `server stopped`, `leader changed`, `too many requests`, `unhealthy
-//! cluster` and the time-outs by cause, which need a cluster that fails at the right moment.
-//! No request of 3.7 leads to `member ID already exist` (but within one second), `not capable`,
-//! `cluster ID mismatch` and `no inflight downgrade job` (3.7 takes that for a success).
-//! `watch canceled`, `request canceled` and `context deadline exceeded` never leave the server: the
-//! client has gone.
+//! Which test provokes which error stands in `docs/errors.md` (see `provoked.rs`).
 
 use std::time::Duration;
 
@@ -339,6 +334,40 @@ fn errors_of_a_cluster_without_its_quorum_have_etcd_s_code_and_text() {
             let status = told.err().context("there is no quorum")?;
             let told = (status.code(), status.message());
             ensure!(told == (Unavailable, "etcdserver: request timed out"), "{kind:?} {told:?}");
+            Ok(())
+        });
+    }
+}
+
+/// Asked of the leader or the only member: whether all voters are there comes before what is wrong
+/// with the new one.
+async fn is_too_unhealthy_to_grow(client: &RawClient, url: &str) -> Result<()> {
+    let request = MemberAddRequest { peer_ur_ls: vec![url.to_owned()], is_learner: false };
+    let told = client.refusal("/etcdserverpb.Cluster/MemberAdd", &request).await;
+    let expected = (Code::Unavailable, "etcdserver: unhealthy cluster".to_owned());
+    ensure!(told == expected, "{told:?}");
+    Ok(())
+}
+
+#[test]
+fn cl_01_a_cluster_does_not_grow_while_a_voter_is_down() {
+    for kind in [Kind::Etcd, Kind::Coracle] {
+        let cluster = Cluster::start(kind, 1).expect("a cluster starts");
+        block_on(async {
+            let client = RawClient::connect(cluster.endpoint(0)).await?;
+            let peer_ur_ls = vec!["http://127.0.0.1:1".to_owned()];
+            let add = MemberAddRequest { peer_ur_ls, is_learner: false }.encode_to_vec();
+            client.call("/etcdserverpb.Cluster/MemberAdd", add.into()).await?;
+            is_too_unhealthy_to_grow(&client, "http://127.0.0.1:1").await?;
+            is_too_unhealthy_to_grow(&client, "http://127.0.0.1:2").await
+        });
+        let mut cluster = Cluster::start(kind, 3).expect("a cluster starts");
+        cluster.kill(2).expect("it is killed");
+        block_on(async {
+            for index in 0..2 {
+                let client = RawClient::connect(cluster.endpoint(index)).await?;
+                is_too_unhealthy_to_grow(&client, "http://127.0.0.1:1").await?;
+            }
             Ok(())
         });
     }

@@ -77,6 +77,49 @@ const FAMILIES: &[(&str, &[&str])] = &[
         "promhttp_metric_handler_requests_in_flight"]),
 ];
 
+/// What the expressions of etcd's public alert rules and dashboard select, but for the labels that
+/// Prometheus adds. An expression over what is not there is silent, whatever goes wrong.
+const SELECTED: &[&str] = &[
+    "etcd_network_peer_sent_failures_total",
+    "etcd_server_has_leader",
+    "etcd_server_leader_changes_seen_total",
+    "grpc_server_handled_total",
+    "grpc_server_handled_total{grpc_type=\"unary\"}",
+    "grpc_server_handled_total{grpc_code=\"FailedPrecondition\"}",
+    "grpc_server_handled_total{grpc_service=\"etcdserverpb.Watch\",grpc_type=\"bidi_stream\"}",
+    "grpc_server_handled_total{grpc_service=\"etcdserverpb.Lease\",grpc_type=\"bidi_stream\"}",
+    "grpc_server_started_total{grpc_type=\"unary\"}",
+    "grpc_server_started_total{grpc_service=\"etcdserverpb.Watch\",grpc_type=\"bidi_stream\"}",
+    "grpc_server_started_total{grpc_service=\"etcdserverpb.Lease\",grpc_type=\"bidi_stream\"}",
+    "grpc_server_handling_seconds_bucket{grpc_method=\"Put\",grpc_type=\"unary\"}",
+    "etcd_network_peer_round_trip_time_seconds_bucket",
+    "etcd_server_proposals_failed_total",
+    "etcd_server_proposals_pending",
+    "etcd_server_proposals_committed_total",
+    "etcd_server_proposals_applied_total",
+    "etcd_disk_wal_fsync_duration_seconds_bucket",
+    "etcd_disk_backend_commit_duration_seconds_bucket",
+    "etcd_mvcc_db_total_size_in_bytes",
+    "etcd_mvcc_db_total_size_in_use_in_bytes",
+    "etcd_server_quota_backend_bytes",
+    "process_resident_memory_bytes",
+    "etcd_network_client_grpc_received_bytes_total",
+    "etcd_network_client_grpc_sent_bytes_total",
+    "etcd_network_peer_received_bytes_total",
+    "etcd_network_peer_sent_bytes_total",
+];
+
+/// Whether a page has a sample that `selector` (a name, and labels with their values) selects.
+fn is_selected(page: &str, selector: &str) -> bool {
+    let (name, labels) = selector.split_once('{').unwrap_or((selector, ""));
+    let labels: Vec<&str> =
+        labels.trim_end_matches('}').split(',').filter(|label| !label.is_empty()).collect();
+    page.lines().any(|line| {
+        let series = line.split_once([' ', '{']).map_or(line, |(series, _)| series);
+        series == name && labels.iter().all(|label| line.contains(label))
+    })
+}
+
 /// Families of real etcd that are not Coracle's: Go's runtime, and a program's that it does not
 /// hold.
 const NOT_OURS: [&str; 2] = ["go_", "etcd_grpc_proxy_"];
@@ -256,6 +299,41 @@ async fn met_01_types_labels_and_buckets_are_etcds() -> Result<()> {
         }
     }
     ensure!(differences.is_empty(), "{}", differences.join("\n"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn met_01_alerts_and_dashboard_find_what_they_select() -> Result<()> {
+    let flags = [&FLAGS[..], &["--metrics=extensive"]].concat();
+    for kind in [Kind::Etcd, Kind::Coracle] {
+        let cluster = Cluster::start_with(kind, 3, &flags)?;
+        let mut pages = Vec::new();
+        for member in 0..3 {
+            let mut client = HttpClient::new(&cluster.client_address(member));
+            some_traffic(&mut client).await?;
+            pages.push(client.get("/metrics").await?.text());
+        }
+        for selector in SELECTED {
+            let found = pages.iter().filter(|page| is_selected(page, selector)).count();
+            // Who leads knows how far the others are away; etcd's followers count that too.
+            let expected = if selector.contains("round_trip") { 1 } else { 3 };
+            ensure!(found >= expected, "{kind:?}: {selector} is on {found} pages");
+        }
+    }
+    Ok(())
+}
+
+/// Calls of all kinds, one of which fails.
+async fn some_traffic(client: &mut HttpClient) -> Result<()> {
+    let mut watch = client.post_stream("/v3/watch").await?;
+    watch.say(r#"{"create_request":{"key":"YQ=="}}"#).await?;
+    watch.line().await?;
+    for path in ["/v3/kv/put", "/v3/kv/range"] {
+        ensure!(client.post(path, r#"{"key":"YQ=="}"#).await?.status.is_success(), "{path}");
+    }
+    client.post("/v3/lease/keepalive", r#"{"ID":5}"#).await?;
+    let unknown = client.post("/v3/auth/user/grant", r#"{"user":"x","role":"root"}"#).await?;
+    ensure!(!unknown.status.is_success(), "there is no such user");
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use coracle_core::auth::{Caller, Credentials};
 use coracle_core::error::Error;
 use coracle_core::trace::{Event, Listener, Trace};
 use coracle_tests::local_cluster::{LocalCluster, LocalNode, eventually, peer_url};
+use tokio::task::JoinHandle;
 
 /// Nobody in these tests has credentials, or needs any.
 const INTERNAL: Caller = Caller::Internal;
@@ -109,6 +110,46 @@ async fn kv_07_an_isolated_leader_serves_only_serializable_reads() {
     cluster.heal();
     assert_eq!(value(isolated, "a").await.as_deref(), Some("new"));
     agree(&cluster).await;
+}
+
+/// A put through a leader that the others no longer hear, and those others.
+async fn put_in_vain(cluster: &LocalCluster) -> (usize, Vec<usize>, JoinHandle<Error>) {
+    let leader = cluster.leader().await;
+    let others: Vec<usize> = cluster.nodes.keys().copied().filter(|n| *n != leader).collect();
+    cluster.partition(&[leader], &others);
+    let isolated = cluster.nodes[&leader].clone();
+    let pending = {
+        let isolated = isolated.clone();
+        tokio::spawn(async move {
+            isolated.put(&INTERNAL, put("vain", "1")).await.expect_err("there is no quorum")
+        })
+    };
+    eventually("the put is under way", || (isolated.info().proposals_pending > 0).then_some(()))
+        .await;
+    (leader, others, pending)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_that_fell_with_its_leader_is_told_so() {
+    let cluster = LocalCluster::start(3).await;
+    let (leader, others, pending) = put_in_vain(&cluster).await;
+    eventually("the majority has its own leader", || {
+        others.iter().find(|n| cluster.nodes[n].info().is_leader).copied()
+    })
+    .await;
+    cluster.nodes[&others[0]].put(&INTERNAL, put("a", "1")).await.expect("the majority writes");
+    cluster.heal();
+    assert_eq!(pending.await.expect("no panic"), Error::TimeoutDueToLeaderFail);
+    assert_eq!(value(&cluster.nodes[&leader], "vain").await, None);
+    agree(&cluster).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_under_way_when_its_member_stops_is_told_so() {
+    let mut cluster = LocalCluster::start(3).await;
+    let (leader, _, pending) = put_in_vain(&cluster).await;
+    cluster.stop_node(leader).await;
+    assert_eq!(pending.await.expect("no panic"), Error::Stopped);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -64,10 +64,7 @@ impl<P: Platform> Node<P> {
         if command.encoded_len() > self.config.max_request_bytes {
             return Err(Error::RequestTooLarge);
         }
-        let gap = self.committed_index().saturating_sub(self.shared.applied.get());
-        if gap > limits::MAX_COMMIT_APPLY_GAP {
-            return Err(Error::RequestTooManyRequests);
-        }
+        check_backlog(self.committed_index(), self.shared.applied.get())?;
         Ok(command.encode_to_vec().into())
     }
 
@@ -188,6 +185,14 @@ impl<P: Platform> Drop for ForgetOnDrop<'_, P> {
     }
 }
 
+/// Whether a write may join those that are committed and wait to be applied. LIM-02.
+fn check_backlog(committed: u64, applied: u64) -> Result<(), Error> {
+    match committed.saturating_sub(applied) > limits::MAX_COMMIT_APPLY_GAP {
+        true => Err(Error::RequestTooManyRequests),
+        false => Ok(()),
+    }
+}
+
 /// What the leader's refusal means for the forwarding member; nothing where the leader may have
 /// appended the command, so that only its apply can tell.
 fn refusal(status: Status) -> Option<Attempt> {
@@ -207,4 +212,17 @@ pub(super) fn status(error: &Error) -> Status {
 pub(super) fn mismatch(reply: Reply) -> Error {
     tracing::error!(?reply, "a command was answered with another command's reply");
     Error::Other(crate::error::Code::Internal, "mismatched reply of apply".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lim_02_five_thousand_writes_may_wait() {
+        assert_eq!(check_backlog(5_000, 0), Ok(()));
+        assert_eq!(check_backlog(5_001, 0), Err(Error::RequestTooManyRequests));
+        // A member that has just taken a snapshot in may have applied more than it knows of.
+        assert_eq!(check_backlog(7, 9), Ok(()));
+    }
 }

@@ -8,7 +8,7 @@
 //! | `took` of `-w fields` | a time |
 //!
 //! The members of a cluster come in the order of their random ids: in JSON they are put in that of
-//! their other fields.
+//! their other fields. The keys of a lease come in any order, and are sorted.
 //!
 //! What the table and the generator leave out: flags that 3.5.1 does not have (`get
 //! --min-mod-rev`, `del --range`), the text of a refused `move-leader` (3.5.1 swallows it), `member
@@ -25,7 +25,13 @@ pub(super) fn evened(lines: Vec<String>) -> Vec<String> {
         true => lines.iter().position(|line| line.starts_with("Error: ")).unwrap_or(0),
         false => 0,
     };
-    lines[from..].iter().map(|line| evened_line(line)).collect()
+    let mut lines: Vec<String> = lines[from..].iter().map(|line| evened_line(line)).collect();
+    // In `-w fields` only the keys of a lease are a list.
+    let is_key = |line: &String| line.starts_with("\"Key\" : ");
+    for keys in lines.chunk_by_mut(|one, other| is_key(one) && is_key(other)) {
+        keys.sort();
+    }
+    lines
 }
 
 fn evened_line(line: &str) -> String {
@@ -35,7 +41,16 @@ fn evened_line(line: &str) -> String {
     if line.starts_with("\"Took\" : ") {
         return "\"Took\" : <time>".to_owned();
     }
-    members_in_order(&without_newer_fields(line))
+    keys_in_order(&members_in_order(&without_newer_fields(line)))
+}
+
+fn keys_in_order(line: &str) -> String {
+    const LIST: &str = "\"keys\":[\"";
+    let Some((head, list)) = line.split_once(LIST) else { return line.to_owned() };
+    let Some((list, rest)) = list.split_once("\"]") else { return line.to_owned() };
+    let mut keys: Vec<&str> = list.split("\",\"").collect();
+    keys.sort_unstable();
+    format!("{head}{LIST}{}\"]{rest}", keys.join("\",\""))
 }
 
 fn members_in_order(line: &str) -> String {
@@ -73,6 +88,14 @@ mod tests {
         let line = r#"{"version":"3","storageVersion":"3.7.0","dbSizeQuota":5,"downgradeInfo":{}}"#;
         assert_eq!(without_newer_fields(line), r#"{"version":"3"}"#);
         assert_eq!(without_newer_fields(r#"[{"hash":1,"hash_revision":13}]"#), r#"[{"hash":1}]"#);
+    }
+
+    #[test]
+    fn the_keys_of_a_lease_come_in_their_order() {
+        let line = r#"{"ttl":9,"keys":["YmI=","YQ=="]}"#;
+        assert_eq!(evened_line(line), r#"{"ttl":9,"keys":["YQ==","YmI="]}"#);
+        let lines = ["\"TTL\" : 9", "\"Key\" : \"b\"", "\"Key\" : \"a\""].map(str::to_owned);
+        assert_eq!(evened(lines.to_vec())[1..], ["\"Key\" : \"a\"", "\"Key\" : \"b\""]);
     }
 
     #[test]

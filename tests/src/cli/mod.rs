@@ -7,8 +7,9 @@
 //! coracle ctl   our client        all ours
 //! ```
 //!
-//! Four [`Shell`]s are given the same lines. Whatever two of them print differently is a
-//! difference, unless [`known`] knows it: then both look the same before they are compared.
+//! Four pairs are given the same lines. Whatever two of them print differently is a difference,
+//! unless [`known`] knows it: then both look the same before they are compared. Beside all other
+//! operations, [`crate::conformance`] gives lines to two servers in the same way.
 
 pub mod generate;
 mod known;
@@ -19,7 +20,8 @@ use std::env;
 use std::ffi::OsString;
 use std::io::Write;
 use std::os::unix::ffi::OsStringExt;
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
@@ -37,7 +39,7 @@ pub enum Program {
 
 /// One command line. `<lease1>` stands for the first lease that a line captured, `<member>` for
 /// the member's own id and `<added>` for that of the member that was added.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Line {
     pub words: Vec<Vec<u8>>,
     /// What the command reads.
@@ -71,6 +73,14 @@ impl Line {
         line
     }
 
+    /// The command's first word.
+    pub fn command(&self) -> String {
+        self.words
+            .first()
+            .map(|word| String::from_utf8_lossy(word).into_owned())
+            .unwrap_or_default()
+    }
+
     /// As one would type it, roughly.
     pub fn shown(&self) -> String {
         let words: Vec<_> = self.words.iter().map(|word| word.escape_ascii().to_string()).collect();
@@ -79,10 +89,10 @@ impl Line {
     }
 }
 
-/// A server, a program that talks to it, and how its texts are masked.
+/// A server that command lines are given to, and how what they print is masked.
 pub struct Shell {
-    cluster: Cluster,
-    program: Program,
+    folder: PathBuf,
+    endpoint: String,
     masks: Masks,
     member: String,
     added: String,
@@ -90,30 +100,32 @@ pub struct Shell {
 }
 
 impl Shell {
-    /// Starts a fresh server of one member.
-    pub fn start(kind: Kind, program: Program) -> Result<Shell> {
-        let cluster = Cluster::start(kind, 1)?;
+    /// The shell of the first member of `cluster`.
+    pub fn new(cluster: &Cluster) -> Result<Shell> {
         let known = vec![
             (cluster.folder().display().to_string(), "<tmp>".to_owned()),
             (cluster.client_address(0), "<client>".to_owned()),
             (cluster.peer_address(0), "<peer>".to_owned()),
         ];
-        let masks = Masks::new(known)?;
         let (member, added, leases) = (String::new(), String::new(), Vec::new());
-        let mut shell = Shell { cluster, program, masks, member, added, leases };
-        let listed = shell.output(&Line::new("member list"))?;
+        let (folder, endpoint) = (cluster.folder().to_owned(), cluster.client_address(0));
+        let masks = Masks::new(known)?;
+        let mut shell = Shell { folder, endpoint, masks, member, added, leases };
+        let listed = shell.output(Program::Etcdctl, &Line::new("member list"))?;
         let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
         shell.member = listed.split(',').next().context("a member")?.to_owned();
         Ok(shell)
     }
 
     /// Runs a line; gives what it printed, its errors and its exit code, masked.
-    pub fn run(&mut self, line: &Line) -> Result<Vec<String>> {
-        let output = self.output_patiently(line)?;
+    pub fn run(&mut self, program: Program, line: &Line) -> Result<Vec<String>> {
+        let output = self.output_patiently(program, line)?;
         match line.captures {
-            Some(Capture::Lease) => self.leases.push(second_word(&output.stdout)?),
-            Some(Capture::AddedMember) => self.added = self.unstarted_member()?,
-            None => {}
+            Some(Capture::Lease) if output.status.success() => {
+                self.leases.push(second_word(&output.stdout)?);
+            }
+            Some(Capture::AddedMember) => self.added = self.unstarted_member(program)?,
+            _ => {}
         }
         let is_protobuf = line.words.iter().any(|word| word == b"protobuf");
         let mut lines = match line.reply {
@@ -127,31 +139,41 @@ impl Shell {
         Ok(self.masks.apply(&known::evened(lines)))
     }
 
+    /// The next lease, which was granted in another way, for lines that name it.
+    pub fn learn_lease(&mut self, id: i64) {
+        self.leases.push(format!("{id:x}"));
+    }
+
+    /// The lease that was captured or learnt last.
+    pub fn last_lease(&self) -> Option<i64> {
+        self.leases.last().and_then(|id| i64::from_str_radix(id, 16).ok())
+    }
+
     /// etcd's raft silently drops a membership change that follows another one too closely, and
     /// the caller waits in vain: it is asked again.
-    fn output_patiently(&self, line: &Line) -> Result<std::process::Output> {
+    fn output_patiently(&self, program: Program, line: &Line) -> Result<Output> {
         const DROPPED_CHANGES: usize = 3;
         for _ in 0..DROPPED_CHANGES {
-            let output = self.output(line)?;
+            let output = self.output(program, line)?;
             let gave_up = output.stderr.ends_with(b"context deadline exceeded\n");
             if !gave_up || !line.words.iter().any(|word| word == b"member") {
                 return Ok(output);
             }
         }
-        self.output(line)
+        self.output(program, line)
     }
 
     /// The id of the member that was added and does not run.
-    fn unstarted_member(&self) -> Result<String> {
-        let listed = self.output(&Line::new("member list"))?;
+    fn unstarted_member(&self, program: Program) -> Result<String> {
+        let listed = self.output(program, &Line::new("member list"))?;
         let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
         let added = listed.lines().find(|line| line.contains(", unstarted,"));
         let id = added.and_then(|line| line.split(',').next()).context("no member was added")?;
         Ok(id.to_owned())
     }
 
-    fn output(&self, line: &Line) -> Result<std::process::Output> {
-        let mut command = match self.program {
+    fn output(&self, program: Program, line: &Line) -> Result<Output> {
+        let mut command = match program {
             Program::Etcdctl => Command::new(programs::etcdctl(EtcdctlRelease::V35)?),
             Program::Coracle => {
                 let mut command = Command::new(programs::coracle()?);
@@ -164,13 +186,12 @@ impl Shell {
                 command.env_remove(variable);
             }
         }
-        let endpoint = self.cluster.client_address(0);
         let mut child = command
             .env("ETCDCTL_API", "3")
-            .env("ETCDCTL_ENDPOINTS", &endpoint)
+            .env("ETCDCTL_ENDPOINTS", &self.endpoint)
             .envs(line.variables.iter().copied())
             .args(line.words.iter().map(|word| self.resolved(word)))
-            .current_dir(self.cluster.folder())
+            .current_dir(&self.folder)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -187,15 +208,12 @@ impl Shell {
     fn resolved(&self, word: &[u8]) -> OsString {
         let Ok(text) = std::str::from_utf8(word) else { return OsString::from_vec(word.to_vec()) };
         let mut text = text.replace("<member>", &self.member).replace("<added>", &self.added);
-        for (index, lease) in self.leases.iter().enumerate().rev() {
-            text = text.replace(&format!("<lease{}>", index + 1), lease);
+        if text.contains("<lease") {
+            for (index, lease) in self.leases.iter().enumerate() {
+                text = text.replace(&format!("<lease{}>", index + 1), lease);
+            }
         }
         text.into()
-    }
-
-    /// What the server said last.
-    pub fn log_tails(&self) -> String {
-        self.cluster.log_tails()
     }
 }
 
@@ -238,12 +256,13 @@ pub fn compare(lines: &[Line]) -> Result<()> {
     let outputs = std::thread::scope(|scope| {
         let runs = PAIRS.map(|(kind, program)| {
             scope.spawn(move || -> Result<Vec<Vec<String>>> {
-                let mut shell = Shell::start(kind, program)?;
+                let cluster = Cluster::start(kind, 1)?;
+                let mut shell = Shell::new(&cluster)?;
                 let run = |line: &Line| {
-                    let context = |shell: &Shell| {
-                        format!("{kind:?}, {program:?}: {}\n{}", line.shown(), shell.log_tails())
+                    let context = || {
+                        format!("{kind:?}, {program:?}: {}\n{}", line.shown(), cluster.log_tails())
                     };
-                    shell.run(line).with_context(|| context(&shell))
+                    shell.run(program, line).with_context(context)
                 };
                 lines.iter().map(run).collect()
             })

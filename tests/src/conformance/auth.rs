@@ -1,5 +1,5 @@
-//! Users, roles, permissions and who may do what, against etcd: the same random requests by the
-//! same people to both servers, every answer compared.
+//! Users, roles, permissions and who may do what: random requests by people with and without
+//! rights, while authentication is on.
 //!
 //! Root sets users and roles up and changes them; five people, some of whom come and go, read,
 //! write and watch. Each server gives its own tokens out, so a request is sent with the token that
@@ -9,23 +9,23 @@
 //! the matrix of `tests/auth.rs` (ETCD.md AUTH-06; U-1 to U-6 of `conformance_differences.md`).
 
 use std::collections::BTreeMap;
-use std::fmt::Debug;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use bytes::Bytes;
 use coracle_core::api::authpb::{Permission, UserAddOptions};
 use coracle_core::api::etcdserverpb::request_op::Request as Op;
 use coracle_core::api::etcdserverpb::watch_request::RequestUnion;
 use coracle_core::api::etcdserverpb::*;
-use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::Channel;
-use tonic::{Request, Response, Status};
+use prost::Message;
+use serde_json::{Value, json};
 
+use super::Speech;
 use super::dice::Dice;
-use crate::cluster::{Cluster, Kind};
-use crate::grpc::{AuthClient, KvClient, LeaseClient, WatchClient};
+use super::json::{JsonClient, Refusal};
+use super::operation::{Answer, Operation};
+use crate::cluster::Cluster;
+use crate::raw::{RawClient, metadata};
 
-const FLAGS: [&str; 3] = ["--unsafe-no-fsync", "--log-level=error", "--bcrypt-cost=4"];
 const USERS: [&str; 5] = ["ann", "bob", "cid", "dan", "eve"];
 const ROLES: [&str; 4] = ["r", "s", "t", "root"];
 const PASSWORDS: [&str; 3] = ["one", "two", ""];
@@ -33,9 +33,9 @@ const PASSWORDS: [&str; 3] = ["one", "two", ""];
 const KEYS: [&str; 8] = ["a", "a\0", "b", "b/", "b/x", "c", "d", "\u{7f}"];
 const LEASE: i64 = 77;
 
-/// One request, and who makes it.
-#[derive(Clone, Debug)]
-enum Ask {
+/// One request.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ask {
     LogIn(AuthenticateRequest),
     Enable,
     Disable,
@@ -60,47 +60,16 @@ enum Ask {
     Watch(WatchCreateRequest),
 }
 
-/// Compares `requests` random requests of the sequence of `seed`.
-///
-/// # Errors
-/// On the first difference, with what is needed to repeat it.
-pub async fn run_sequence(subject: Kind, seed: u64, requests: usize) -> Result<()> {
-    let reference = Cluster::start_with(Kind::Etcd, 1, &FLAGS)?;
-    let subject = Cluster::start_with(subject, 1, &FLAGS)?;
-    let mut reference = Server::connect(&reference).await?;
-    let mut subject = Server::connect(&subject).await?;
-    let mut people = People { dice: Dice::new(seed) };
-    let mut queue = setting_up();
-    let mut recent = Vec::new();
-    for index in 0..requests {
-        let (asker, ask) = queue.pop().unwrap_or_else(|| people.next());
-        let expected = reference.answer(&asker, ask.clone()).await;
-        let actual = subject.answer(&asker, ask.clone()).await;
-        ensure!(
-            expected == actual,
-            "request {index} of seed {seed} by {asker:?}: {ask:?}\n  etcd answers    {expected}\n  \
-             subject answers {actual}\nbefore it:\n{}",
-            recent.join("\n")
-        );
-        recent.push(format!("  {asker:?}: {ask:?}\n    → {expected}"));
-        if recent.len() > 12 {
-            recent.remove(0);
-        }
+/// The first requests: without them little would be permitted.
+fn setting_up() -> Vec<Ask> {
+    let mut asks = vec![Ask::Enable];
+    for name in ["root"].into_iter().chain(USERS) {
+        asks.push(Ask::UserAdd(new_user(name, "one", false)));
     }
-    Ok(())
-}
-
-/// The first requests, last first: without them little would be permitted.
-fn setting_up() -> Vec<(String, Ask)> {
-    let root = |ask| ("root".to_owned(), ask);
-    let mut asks = vec![root(Ask::Enable), root(Ask::Disable), root(Ask::Enable)];
+    asks.push(Ask::Enable);
     let (user, role) = ("root".to_owned(), "root".to_owned());
-    asks.push(root(Ask::GrantRole(AuthUserGrantRoleRequest { user, role })));
-    asks.push(root(Ask::Enable));
-    for name in USERS.into_iter().chain(["root"]) {
-        asks.push(root(Ask::UserAdd(new_user(name, "one", false))));
-    }
-    asks.push(root(Ask::Enable));
+    asks.push(Ask::GrantRole(AuthUserGrantRoleRequest { user, role }));
+    asks.extend([Ask::Enable, Ask::Disable, Ask::Enable]);
     asks
 }
 
@@ -114,11 +83,28 @@ fn new_user(name: &str, password: &str, no_password: bool) -> AuthUserAddRequest
 }
 
 /// Chooses who asks what.
-struct People {
+pub struct People {
     dice: Dice,
 }
 
 impl People {
+    /// People whose choices follow from the seed.
+    pub fn new(seed: u64) -> People {
+        People { dice: Dice::new(seed) }
+    }
+
+    /// Authentication is set up and turned on, people ask `count` things, and it is turned off.
+    pub fn session(&mut self, count: usize) -> Vec<Operation> {
+        let by_root = |ask| Operation::Ask { asker: "root".to_owned(), ask };
+        let mut session: Vec<Operation> = setting_up().into_iter().map(by_root).collect();
+        session.extend((0..count).map(|_| {
+            let (asker, ask) = self.next();
+            Operation::Ask { asker, ask }
+        }));
+        session.push(by_root(Ask::Disable));
+        session
+    }
+
     fn next(&mut self) -> (String, Ask) {
         let asker = match self.dice.weighted(&[40, 50, 6, 4]) {
             0 => "root".to_owned(),
@@ -291,148 +277,144 @@ impl People {
     }
 }
 
-/// A server, and the tokens that it gave out.
-struct Server {
-    channel: Channel,
-    tokens: BTreeMap<String, MetadataValue<Ascii>>,
+impl Ask {
+    /// The gateway's path of the request, and its message.
+    fn call(&self) -> (&'static str, Vec<u8>) {
+        match self {
+            Ask::LogIn(request) => ("/v3/auth/authenticate", request.encode_to_vec()),
+            Ask::Enable => ("/v3/auth/enable", Vec::new()),
+            Ask::Disable => ("/v3/auth/disable", Vec::new()),
+            Ask::UserAdd(request) => ("/v3/auth/user/add", request.encode_to_vec()),
+            Ask::UserGet(request) => ("/v3/auth/user/get", request.encode_to_vec()),
+            Ask::UserList => ("/v3/auth/user/list", Vec::new()),
+            Ask::UserDelete(request) => ("/v3/auth/user/delete", request.encode_to_vec()),
+            Ask::ChangePassword(request) => ("/v3/auth/user/changepw", request.encode_to_vec()),
+            Ask::GrantRole(request) => ("/v3/auth/user/grant", request.encode_to_vec()),
+            Ask::RevokeRole(request) => ("/v3/auth/user/revoke", request.encode_to_vec()),
+            Ask::RoleAdd(request) => ("/v3/auth/role/add", request.encode_to_vec()),
+            Ask::RoleGet(request) => ("/v3/auth/role/get", request.encode_to_vec()),
+            Ask::RoleList => ("/v3/auth/role/list", Vec::new()),
+            Ask::RoleDelete(request) => ("/v3/auth/role/delete", request.encode_to_vec()),
+            Ask::GrantPermission(request) => ("/v3/auth/role/grant", request.encode_to_vec()),
+            Ask::RevokePermission(request) => ("/v3/auth/role/revoke", request.encode_to_vec()),
+            Ask::Range(request) => ("/v3/kv/range", request.encode_to_vec()),
+            Ask::Put(request) => ("/v3/kv/put", request.encode_to_vec()),
+            Ask::DeleteRange(request) => ("/v3/kv/deleterange", request.encode_to_vec()),
+            Ask::Txn(request) => ("/v3/kv/txn", request.encode_to_vec()),
+            Ask::LeaseRevoke => {
+                ("/v3/lease/revoke", LeaseRevokeRequest { id: LEASE }.encode_to_vec())
+            }
+            Ask::Watch(request) => {
+                let request_union = Some(RequestUnion::CreateRequest(request.clone()));
+                ("/v3/watch", WatchRequest { request_union }.encode_to_vec())
+            }
+        }
+    }
+
+    /// The name of the request, for counts.
+    pub fn name(&self) -> String {
+        let shown = format!("{self:?}");
+        let end = shown.find('(').unwrap_or(shown.len());
+        format!("auth {}", &shown[..end])
+    }
 }
 
-impl Server {
-    async fn connect(cluster: &Cluster) -> Result<Server> {
-        let channel = Channel::from_shared(cluster.endpoint(0))?.connect().await?;
-        Ok(Server { channel, tokens: BTreeMap::new() })
+/// A server, and the tokens that it gave out.
+pub struct Askers {
+    client: RawClient,
+    json: JsonClient,
+    tokens: BTreeMap<String, String>,
+}
+
+impl Askers {
+    /// Those who ask the first member of `cluster`.
+    ///
+    /// # Errors
+    /// If it cannot be reached.
+    pub async fn new(cluster: &Cluster) -> Result<Askers> {
+        let client = RawClient::connect(cluster.endpoint(0)).await?;
+        Ok(Askers { client, json: JsonClient::new(cluster)?, tokens: BTreeMap::new() })
     }
 
-    fn request<T>(&self, asker: &str, message: T) -> Request<T> {
-        let mut request = Request::new(message);
-        let nonsense = MetadataValue::from_static("nonsense.1");
-        let token = match asker {
-            "nonsense" => Some(&nonsense),
-            asker => self.tokens.get(asker),
-        };
-        if let Some(token) = token {
-            request.metadata_mut().insert("token", token.clone());
-        }
-        request
-    }
-
-    /// The answer as text, without what differs between servers.
-    async fn answer(&mut self, asker: &str, ask: Ask) -> String {
+    /// What the server answers to `asker`.
+    ///
+    /// # Errors
+    /// If the answer is none that the protocol allows; an error reply is an answer.
+    pub async fn answer(&mut self, speech: Speech, asker: &str, ask: &Ask) -> Result<Answer> {
         // Logs the asker in where there is no token, with whichever password is right.
         if !self.tokens.contains_key(asker) && (USERS.contains(&asker) || asker == "root") {
             for password in PASSWORDS {
                 let name = asker.to_owned();
                 let request = AuthenticateRequest { name, password: password.to_owned() };
-                self.log_in(request).await;
+                self.call(speech, asker, &Ask::LogIn(request)).await?;
             }
+        }
+        let answer = self.call(speech, asker, ask).await?;
+        if matches!(ask, Ask::LeaseRevoke) {
+            // By root, as 3.5.1 lets everybody grant.
+            let grant = LeaseGrantRequest { id: LEASE, ttl: 9_000 }.encode_to_vec();
+            _ = self.send(Speech::Grpc, "root", "/v3/lease/grant", grant).await?;
         }
         // U-5: 3.5.1 looks at tokens while authentication is off.
-        let disables = matches!(ask, Ask::Disable);
-        let text = self.call(asker, ask).await;
-        if disables {
+        if matches!(ask, Ask::Disable) {
             self.tokens.clear();
         }
-        if text.contains("invalid auth token") {
+        if matches!(&answer, Answer::Error { message, .. } if message.contains("invalid auth token"))
+        {
             self.tokens.remove(asker);
         }
-        text
+        Ok(answer)
     }
 
-    async fn log_in(&mut self, request: AuthenticateRequest) -> String {
-        let name = request.name.clone();
-        match AuthClient::new(self.channel.clone()).authenticate(request).await {
-            Ok(reply) => {
-                let token = reply.into_inner().token;
-                if let Ok(token) = token.parse() {
-                    self.tokens.insert(name, token);
-                }
-                "a token".to_owned()
-            }
-            Err(status) => error(&status),
-        }
-    }
-
-    async fn call(&mut self, asker: &str, ask: Ask) -> String {
-        let mut auth = AuthClient::new(self.channel.clone());
-        let mut kv = KvClient::new(self.channel.clone());
-        /// Calls a method with the asker's token.
-        macro_rules! call {
-            ($client:ident $method:ident $message:expr) => {{
-                let request = self.request(asker, $message);
-                told($client.$method(request).await, |reply| mask(&mut reply.header))
-            }};
-        }
-        match ask {
-            Ask::LogIn(request) => self.log_in(request).await,
-            Ask::Enable => call!(auth auth_enable AuthEnableRequest {}),
-            Ask::Disable => call!(auth auth_disable AuthDisableRequest {}),
-            Ask::UserAdd(request) => call!(auth user_add request),
-            Ask::UserGet(request) => call!(auth user_get request),
-            Ask::UserList => call!(auth user_list AuthUserListRequest {}),
-            Ask::UserDelete(request) => call!(auth user_delete request),
-            Ask::ChangePassword(request) => call!(auth user_change_password request),
-            Ask::GrantRole(request) => call!(auth user_grant_role request),
-            Ask::RevokeRole(request) => call!(auth user_revoke_role request),
-            Ask::RoleAdd(request) => call!(auth role_add request),
-            Ask::RoleGet(request) => call!(auth role_get request),
-            Ask::RoleList => call!(auth role_list AuthRoleListRequest {}),
-            Ask::RoleDelete(request) => call!(auth role_delete request),
-            Ask::GrantPermission(request) => call!(auth role_grant_permission request),
-            Ask::RevokePermission(request) => call!(auth role_revoke_permission request),
-            Ask::Range(request) => call!(kv range request),
-            Ask::Put(request) => call!(kv put request),
-            Ask::DeleteRange(request) => call!(kv delete_range request),
-            Ask::Txn(request) => call!(kv txn request),
-            Ask::LeaseRevoke => {
-                let mut lease = LeaseClient::new(self.channel.clone());
-                let revoked = call!(lease lease_revoke LeaseRevokeRequest { id: LEASE });
-                // By root, as 3.5.1 lets everybody grant.
-                let grant = self.request("root", LeaseGrantRequest { id: LEASE, ttl: 9_000 });
-                _ = lease.lease_grant(grant).await;
-                revoked
-            }
-            Ask::Watch(request) => self.watch(asker, request).await,
-        }
-    }
-
-    /// The first answer of a watch stream.
-    async fn watch(&self, asker: &str, create: WatchCreateRequest) -> String {
-        let request = WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
-        let requests = self.request(asker, tokio_stream::iter([request]));
-        let first = async {
-            let mut replies = WatchClient::new(self.channel.clone()).watch(requests).await?;
-            let reply = replies.get_mut().message().await?;
-            Ok(Response::new(reply.unwrap_or_default()))
+    async fn call(&mut self, speech: Speech, asker: &str, ask: &Ask) -> Result<Answer> {
+        // The gateway's streams are asked elsewhere, and only the first answer counts here.
+        let speech = if matches!(ask, Ask::Watch(_)) { Speech::Grpc } else { speech };
+        // A log-in carries no token: etcd 3.5.1 would look at it.
+        let carrier = if matches!(ask, Ask::LogIn(_)) { "" } else { asker };
+        let (path, request) = ask.call();
+        let mut reply = match self.send(speech, carrier, path, request).await? {
+            Ok(reply) => reply,
+            Err(Refusal { code, message }) => return Ok(Answer::Error { code, message }),
         };
-        told(first.await, |reply| {
-            mask(&mut reply.header);
+        if let (Ask::LogIn(request), Some(token)) = (ask, reply["token"].as_str()) {
+            self.tokens.insert(request.name.clone(), token.to_owned());
+            reply["token"] = json!("a token");
+        }
+        if let Some(header) = reply.get_mut("header") {
+            *header = json!({ "revision": header["revision"] });
+        }
+        if let (Ask::Watch(_), Some(reply)) = (ask, reply.as_object_mut()) {
             // U-2: a refused watcher has the number 0 in 3.5.1, and one reason for all.
-            reply.watch_id = 0;
-            if reply.canceled {
-                reply.cancel_reason = "not permitted".to_owned();
-            }
+            reply.remove("watch_id");
+            reply.remove("cancel_reason");
+        }
+        Ok(Answer::Told(reply.to_string()))
+    }
+
+    async fn send(
+        &mut self,
+        speech: Speech,
+        asker: &str,
+        path: &'static str,
+        request: Vec<u8>,
+    ) -> Result<Result<Value, Refusal>> {
+        let nonsense = "nonsense.1".to_owned();
+        let token = match asker {
+            "nonsense" => Some(&nonsense),
+            asker => self.tokens.get(asker),
+        };
+        if speech == Speech::Json {
+            return self.json.ask(path, &request, token.map(String::as_str)).await;
+        }
+        let metadata = match token {
+            Some(token) => metadata("token", token.as_bytes())?,
+            None => Default::default(),
+        };
+        let method = self.json.method(path)?;
+        let rpc = format!("/{}/{}", method.parent_service().full_name(), method.name());
+        Ok(match self.client.call_with(&rpc, request.into(), metadata).await {
+            Ok(reply) => Ok(self.json.written(path, &reply)?),
+            Err(status) => Err(Refusal::from(status)),
         })
     }
-}
-
-/// Leaves the revision of a header.
-fn mask(header: &mut Option<ResponseHeader>) {
-    if let Some(header) = header {
-        *header = ResponseHeader { revision: header.revision, ..Default::default() };
-    }
-}
-
-fn told<T: Debug>(result: Result<Response<T>, Status>, mask: impl FnOnce(&mut T)) -> String {
-    match result {
-        Ok(reply) => {
-            let mut reply = reply.into_inner();
-            mask(&mut reply);
-            format!("{reply:?}")
-        }
-        Err(status) => error(&status),
-    }
-}
-
-fn error(status: &Status) -> String {
-    format!("{:?}: {}", status.code(), status.message())
 }

@@ -61,11 +61,15 @@ impl Coverage {
     /// Counts an operation and its answer.
     pub fn count(&mut self, operation: &Operation, answer: &Answer) {
         let name = operation_name(operation);
-        *self.operations.entry(name.to_string()).or_default() += 1;
+        *self.operations.entry(name).or_default() += 1;
         match answer {
             Answer::Error { code, message } => self.error(format!("{code} {}", masked(message))),
             Answer::Watch(reply) if reply.created && reply.canceled => {
                 self.error(format!("watch {}", reply.cancel_reason));
+            }
+            Answer::Printed(lines) if !answer.is_ok() => {
+                let exit = lines.last().map_or("", String::as_str);
+                self.error(format!("ctl {exit}"));
             }
             Answer::Settled(received) => {
                 self.succeeded += 1;
@@ -79,6 +83,11 @@ impl Coverage {
             _ => self.succeeded += 1,
         }
         self.count_options(operation);
+    }
+
+    /// Counts an operation that was asked in JSON.
+    pub fn in_json(&mut self) {
+        self.option("in JSON", true);
     }
 
     fn error(&mut self, text: String) {
@@ -103,7 +112,9 @@ impl Coverage {
                 self.option("grant.TTL below the minimum", request.ttl < LEAST_TTL);
             }
             Operation::LeaseTimeToLive(request) => self.option("timetolive.keys", request.keys),
-            Operation::WatchCreate { request, .. } => self.watch(request),
+            Operation::WatchCreate { request, .. } | Operation::WatchInJson(request) => {
+                self.watch(request);
+            }
             _ => {}
         }
     }
@@ -202,8 +213,8 @@ impl Coverage {
     }
 }
 
-fn operation_name(operation: &Operation) -> &'static str {
-    match operation {
+fn operation_name(operation: &Operation) -> String {
+    let name = match operation {
         Operation::Range(_) => "Range",
         Operation::Put(_) => "Put",
         Operation::DeleteRange(_) => "DeleteRange",
@@ -230,7 +241,11 @@ fn operation_name(operation: &Operation) -> &'static str {
         Operation::WatchReset { .. } => "watch reset",
         Operation::Settle => "watch settle",
         Operation::AwaitAbsence(_) => "wait for expiry",
-    }
+        Operation::WatchInJson(_) => "watch in JSON",
+        Operation::Line { line, .. } => return format!("ctl {}", line.command()),
+        Operation::Ask { ask, .. } => return ask.name(),
+    };
+    name.to_owned()
 }
 
 /// A text with every number replaced, so that sizes in it do not make new errors.

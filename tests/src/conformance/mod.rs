@@ -2,8 +2,10 @@
 //! order, every answer compared field by field.
 //!
 //! A *sequence* is all that a seed determines: two fresh single-member servers and a number of
-//! operations. [`generate`] chooses them, [`server`] carries them out, [`normalise`] removes what
-//! may differ, and the first difference ends the sequence with a report that holds the seed, the
+//! operations, in gRPC, in JSON by the gateway, and as command lines of `etcdctl` and `coracle ctl`;
+//! now and then a session in which authentication is on. [`everything`] puts them together from what
+//! [`generate`] and [`auth`] choose, [`server`] carries them out, [`normalise`] removes what may
+//! differ, and the first difference ends the sequence with a report that holds the seed, the
 //! operation and both answers. Watch events are compared when the sequence *settles*: a *tape*,
 //! one watcher on all keys, tells how many events each other watcher has to receive.
 //!
@@ -14,6 +16,7 @@ pub mod auth;
 pub mod coverage;
 pub mod dice;
 pub mod documented;
+pub mod everything;
 pub mod generate;
 pub mod json;
 pub mod leases;
@@ -33,9 +36,12 @@ use std::thread;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::cli::Program;
 use crate::cluster::{Cluster, Kind};
 use coverage::Coverage;
-use generate::{Generator, STREAMS, hashes_comparable};
+use dice::Dice;
+use everything::Everything;
+use generate::{STREAMS, hashes_comparable};
 use model::Model;
 use normalise::normalise;
 use operation::{Answer, Operation};
@@ -44,8 +50,9 @@ use tape::Tape;
 
 /// Flags of the servers of a sequence. The long election timeout raises the least TTL of a lease
 /// to 3 s, so that none expires between two operations.
-const FLAGS: [&str; 5] = [
+const FLAGS: [&str; 6] = [
     "--unsafe-no-fsync",
+    "--bcrypt-cost=4",
     "--heartbeat-interval=100",
     "--election-timeout=2000",
     "--log-level=error",
@@ -57,11 +64,14 @@ const KEEP_GOING: &str = "CORACLE_KEEP_GOING";
 /// Operations before a difference that its report shows.
 const CONTEXT: usize = 12;
 
+/// Of 100 requests, those that are made in JSON.
+const JSON_PERCENT: usize = 30;
+
 /// How the servers are asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Speech {
     Grpc,
-    /// In JSON, but for watches and what etcd's gateway has no path for.
+    /// In JSON, but for what etcd's gateway has no path for.
     Json,
 }
 
@@ -69,15 +79,11 @@ pub enum Speech {
 ///
 /// # Errors
 /// On the first difference between etcd and `subject`, with everything needed to repeat it.
-pub fn run_sequence(
-    subject: Kind,
-    speech: Speech,
-    seed: u64,
-    operations: usize,
-) -> Result<Coverage> {
-    let mut generator = Generator::new(seed);
+pub fn run_sequence(subject: Kind, seed: u64, operations: usize) -> Result<Coverage> {
+    let mut generator = Everything::new(seed);
     let mut left = operations;
-    compare(subject, speech, &format!("seed {seed}"), hashes_comparable(seed), |model| {
+    let speeches = Some(Dice::new(seed.rotate_left(32)));
+    compare(subject, speeches, &format!("seed {seed}"), hashes_comparable(seed), |model| {
         left = left.checked_sub(1)?;
         Some(generator.next(model))
     })
@@ -89,13 +95,14 @@ pub fn run_sequence(
 /// As [`run_sequence`].
 pub fn run_scenario(subject: Kind, name: &str, operations: Vec<Operation>) -> Result<Coverage> {
     let mut operations = operations.into_iter();
-    compare(subject, Speech::Grpc, name, false, |_| operations.next())
+    compare(subject, None, name, false, |_| operations.next())
 }
 
-/// Carries out the operations that `next` chooses, on fresh servers.
+/// Carries out the operations that `next` chooses, on fresh servers; in JSON too if there are dice
+/// for it.
 fn compare(
     subject: Kind,
-    speech: Speech,
+    speeches: Option<Dice>,
     name: &str,
     hashes_comparable: bool,
     mut next: impl FnMut(&Model) -> Option<Operation>,
@@ -116,13 +123,10 @@ fn compare(
             tape: Tape::new(),
             coverage: Coverage::default(),
             recent: VecDeque::new(),
+            speeches,
             hashes_comparable,
             differences: 0,
         };
-        if speech == Speech::Json {
-            comparison.reference.speak_json(&reference)?;
-            comparison.subject.speak_json(&subject_cluster)?;
-        }
         comparison.run(name, &mut next).await
     });
     result.with_context(|| {
@@ -140,6 +144,8 @@ struct Comparison {
     coverage: Coverage,
     /// The last operations with the reference's answers.
     recent: VecDeque<(usize, Operation, Answer)>,
+    /// Choose between gRPC and JSON.
+    speeches: Option<Dice>,
     hashes_comparable: bool,
     /// Differences printed and passed over ([`KEEP_GOING`]).
     differences: usize,
@@ -164,23 +170,19 @@ impl Comparison {
     }
 
     async fn step(&mut self, index: usize, operation: Operation) -> Result<()> {
-        let (mut expected, mut actual) = if let Some(known) =
-            documented::answer(&operation, self.model.revision)
-        {
-            if self.subject_kind == Kind::Etcd {
-                return Ok(());
-            }
-            (known, self.subject.execute(&operation).await?)
-        } else if operation == Operation::Settle {
-            self.tape.settle(&mut self.reference, &mut self.subject, &self.model).await?
-        } else {
-            let (expected, actual) =
-                tokio::join!(self.reference.execute(&operation), self.subject.execute(&operation));
-            (
-                expected.with_context(|| format!("etcd failed at {operation:?}"))?,
-                actual.with_context(|| format!("the subject failed at {operation:?}"))?,
-            )
+        let in_json = self.speeches.as_mut().is_some_and(|dice| dice.percent(JSON_PERCENT));
+        let speech = if in_json { Speech::Json } else { Speech::Grpc };
+        let known = documented::answer(&operation, self.model.revision);
+        if known.is_some() && self.subject_kind == Kind::Etcd {
+            return Ok(());
+        }
+        let (mut expected, mut actual) = match known {
+            Some(known) => (known, self.subject.execute(&operation, speech).await?),
+            None => self.both(&operation, speech).await?,
         };
+        if speech == Speech::Json {
+            self.coverage.in_json();
+        }
         self.name_lease(&mut expected, &mut actual, &operation);
         if let (Answer::HashKv(one), Answer::HashKv(other)) = (&expected, &actual)
             && self.hashes_comparable
@@ -210,7 +212,7 @@ impl Comparison {
         }
         self.coverage.count(&operation, &expected);
         self.tape.follow(&operation, &expected, &self.model);
-        self.model.observe(&operation, &mut expected);
+        self.observe(&operation, &mut expected);
         self.recent.push_back((index, operation, expected));
         if self.recent.len() > CONTEXT {
             self.recent.pop_front();
@@ -218,17 +220,90 @@ impl Comparison {
         Ok(())
     }
 
+    /// The answers of both servers.
+    async fn both(&mut self, operation: &Operation, speech: Speech) -> Result<(Answer, Answer)> {
+        let (reference, subject) = (&mut self.reference, &mut self.subject);
+        match operation {
+            Operation::Settle => self.tape.settle(reference, subject, &self.model).await,
+            Operation::WatchInJson(request) => {
+                let due = self.tape.due(request, &self.model);
+                let (one, other) = tokio::join!(
+                    reference.watch_in_json(request.clone(), due),
+                    subject.watch_in_json(request.clone(), due)
+                );
+                let told = |server: &Server, (created, received)| {
+                    let mut events = Answer::Settled(vec![received]);
+                    server.leases.from_server(&mut events);
+                    normalise(operation, &mut events);
+                    let mut created = Answer::Watch(created);
+                    normalise(operation, &mut created);
+                    Answer::Told(format!("{created:?} {events:?}"))
+                };
+                Ok((told(reference, one?), told(subject, other?)))
+            }
+            Operation::Line { line, programs, says } => {
+                let answers = thread::scope(|scope| {
+                    let expected = scope.spawn(|| reference.run(programs[0], line, says));
+                    let actual = subject.run(programs[1], line, says);
+                    (expected.join().expect("a line does not panic"), actual)
+                });
+                let answers = [answers.0?, answers.1?];
+                // Where etcdctl crashes there is nothing to be equal to.
+                let crashed = |(program, answer): (&Program, &Answer)| {
+                    *program == Program::Etcdctl && has_crashed(answer)
+                };
+                match programs.iter().zip(&answers).any(crashed) {
+                    true => Ok((Answer::Done, Answer::Done)),
+                    false => Ok(answers.into()),
+                }
+            }
+            operation => {
+                let (expected, actual) = tokio::join!(
+                    reference.execute(operation, speech),
+                    subject.execute(operation, speech)
+                );
+                Ok((
+                    expected.with_context(|| format!("etcd failed at {operation:?}"))?,
+                    actual.with_context(|| format!("the subject failed at {operation:?}"))?,
+                ))
+            }
+        }
+    }
+
+    /// The model learns. Of what commands print it learns whether they succeeded.
+    fn observe(&mut self, operation: &Operation, answer: &mut Answer) {
+        match operation {
+            Operation::Line { says, .. } if answer.is_ok() => {
+                self.model.observe(says, &mut Answer::Done);
+            }
+            Operation::Line { .. } => {}
+            operation => self.model.observe(operation, answer),
+        }
+    }
+
     /// Names a lease whose id both servers have just picked.
     fn name_lease(&mut self, expected: &mut Answer, actual: &mut Answer, operation: &Operation) {
-        let Operation::LeaseGrant(request) = operation else { return };
-        if request.id != 0 {
-            return;
-        }
-        if let (Answer::LeaseGrant(one), Answer::LeaseGrant(other)) = (expected, actual) {
-            self.reference.leases.learn(self.model.next_lease_name, one.id);
-            self.subject.leases.learn(self.model.next_lease_name, other.id);
-            one.id = self.model.next_lease_name;
-            other.id = self.model.next_lease_name;
+        let name = self.model.next_lease_name;
+        match (operation, expected, actual) {
+            (
+                Operation::LeaseGrant(request),
+                Answer::LeaseGrant(one),
+                Answer::LeaseGrant(other),
+            ) if request.id == 0 => {
+                for (server, id) in [(&mut self.reference, one), (&mut self.subject, other)] {
+                    server.leases.learn(name, id.id);
+                    server.shell.learn_lease(id.id);
+                    id.id = name;
+                }
+            }
+            (Operation::Line { line, .. }, expected, actual)
+                if line.captures.is_some() && expected.is_ok() && actual.is_ok() =>
+            {
+                for server in [&mut self.reference, &mut self.subject] {
+                    server.leases.learn(name, server.shell.last_lease().unwrap_or_default());
+                }
+            }
+            _ => {}
         }
     }
 
@@ -244,6 +319,11 @@ impl Comparison {
         }
         report
     }
+}
+
+/// Whether a Go program printed why it ended.
+fn has_crashed(answer: &Answer) -> bool {
+    matches!(answer, Answer::Printed(lines) if lines.iter().any(|line| line.starts_with("panic: ")))
 }
 
 /// A text cut to what a reader can take in: some values are megabytes long.

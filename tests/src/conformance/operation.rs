@@ -4,6 +4,9 @@ use bytes::Bytes;
 use coracle_core::api::etcdserverpb::*;
 use coracle_core::api::mvccpb::Event;
 
+use super::auth::Ask;
+use crate::cli::{Line, Program};
+
 /// One step of a sequence. Leases in it have names valid on both servers (see
 /// [`super::leases`]); watch streams are numbered, and [`Operation::Settle`] waits for them.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,6 +55,20 @@ pub enum Operation {
     AwaitAbsence(Bytes),
     /// Waits until every watcher has received every event due to it, and compares them.
     Settle,
+    /// A watcher of the past, in JSON: only when everything has settled.
+    WatchInJson(WatchCreateRequest),
+    /// A command line, given to the one server by the first program and to the other by the second;
+    /// it asks for what `says` asks for.
+    Line {
+        line: Line,
+        programs: [Program; 2],
+        says: Box<Operation>,
+    },
+    /// What somebody asks of a server where users and roles hold.
+    Ask {
+        asker: String,
+        ask: Ask,
+    },
 }
 
 /// Stands for the peer URL of the server that a request goes to.
@@ -88,6 +105,10 @@ pub enum Answer {
     Done,
     /// What each watcher received since the last settling, by stream and watch id.
     Settled(Vec<Received>),
+    /// What a command printed, masked; its exit code is last.
+    Printed(Vec<String>),
+    /// A reply to [`Operation::Ask`], as JSON without what differs between servers.
+    Told(String),
     Error {
         code: i32,
         message: String,
@@ -128,7 +149,12 @@ impl Answer {
             Answer::MoveLeader(reply) => reply.header.as_mut(),
             Answer::Alarm(reply) => reply.header.as_mut(),
             Answer::Watch(reply) => reply.header.as_mut(),
-            Answer::Progress(_) | Answer::Done | Answer::Settled(_) | Answer::Error { .. } => None,
+            Answer::Progress(_)
+            | Answer::Done
+            | Answer::Settled(_)
+            | Answer::Printed(_)
+            | Answer::Told(_)
+            | Answer::Error { .. } => None,
         }
     }
 
@@ -137,6 +163,7 @@ impl Answer {
         match self {
             Answer::Error { .. } => false,
             Answer::Watch(reply) => !(reply.created && reply.canceled),
+            Answer::Printed(lines) => lines.last().is_some_and(|line| line == "exit 0"),
             _ => true,
         }
     }

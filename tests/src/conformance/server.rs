@@ -11,10 +11,13 @@ use tokio_stream::iter;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Response, Status};
 
+use super::Speech;
+use super::auth::Askers;
 use super::json::JsonClient;
 use super::leases::LeaseNames;
-use super::operation::{Answer, OWN_PEER_URL, Operation};
+use super::operation::{Answer, OWN_PEER_URL, Operation, Received};
 use super::watch::{Due, WatchStream};
+use crate::cli::{Line, Program, Shell};
 use crate::cluster::Cluster;
 use crate::grpc::{ClusterClient, KvClient, LeaseClient, MaintenanceClient};
 
@@ -45,8 +48,10 @@ pub struct Server {
     pub leases: LeaseNames,
     /// The last compacted revision.
     compacted: Option<i64>,
-    /// Asked what can be asked in JSON, if there is one.
-    json: Option<JsonClient>,
+    json: JsonClient,
+    /// Where command lines are given.
+    pub shell: Shell,
+    askers: Askers,
     streams: Vec<WatchStream>,
 }
 
@@ -70,7 +75,9 @@ impl Server {
             member_id: 0,
             leases: LeaseNames::default(),
             compacted: None,
-            json: None,
+            json: JsonClient::new(cluster)?,
+            shell: Shell::new(cluster)?,
+            askers: Askers::new(cluster).await?,
             streams: (0..streams).map(|_| WatchStream::open(watch_channel.clone())).collect(),
             channel: watch_channel,
         };
@@ -79,20 +86,11 @@ impl Server {
         Ok(clients)
     }
 
-    /// From now on asks in JSON what can be asked in JSON.
-    ///
-    /// # Errors
-    /// If the messages' descriptors are unsound.
-    pub fn speak_json(&mut self, cluster: &Cluster) -> Result<()> {
-        self.json = Some(JsonClient::new(cluster)?);
-        Ok(())
-    }
-
     /// Carries `operation` out and returns the answer with leases under their common names.
     ///
     /// # Errors
     /// If the server does not answer as the protocol demands; an error reply is an answer.
-    pub async fn execute(&mut self, operation: &Operation) -> Result<Answer> {
+    pub async fn execute(&mut self, operation: &Operation, speech: Speech) -> Result<Answer> {
         let mut operation = operation.clone();
         self.leases.to_server(&mut operation);
         let mut answer = match operation {
@@ -101,7 +99,8 @@ impl Server {
             | Operation::WatchProgress { .. }
             | Operation::WatchReset { .. } => self.execute_watch(operation).await?,
             Operation::AwaitAbsence(key) => self.await_absence(key).await?,
-            operation => self.call_patiently(operation).await,
+            Operation::Ask { asker, ask } => self.askers.answer(speech, &asker, &ask).await?,
+            operation => self.call_patiently(operation, speech).await?,
         };
         // A lease that the server has just picked an id for has no name yet.
         if !matches!(answer, Answer::LeaseGrant(_)) {
@@ -110,12 +109,46 @@ impl Server {
         Ok(answer)
     }
 
+    /// Gives `line`, which says the operation `says`, to `program`.
+    pub fn run(&mut self, program: Program, line: &Line, says: &Operation) -> Result<Answer> {
+        let printed = Answer::Printed(self.shell.run(program, line)?);
+        if let (Operation::Compact(request), true) = (says, printed.is_ok()) {
+            self.compacted = Some(request.revision);
+        }
+        Ok(printed)
+    }
+
+    /// Watches in JSON until what is `due` has come: the first response, and the rest of it all.
+    pub async fn watch_in_json(
+        &mut self,
+        request: WatchCreateRequest,
+        due: Due,
+    ) -> Result<(WatchResponse, Received)> {
+        let responses = self.json.watch(request, |responses| match due {
+            _ if responses.is_empty() => false,
+            Due::Events(count) => {
+                responses.iter().map(|one| one.events.len()).sum::<usize>() >= count
+            }
+            _ => responses.iter().any(|response| response.canceled),
+        });
+        let mut responses = responses.await?.into_iter();
+        let created = responses.next().context("a first response")?;
+        let mut received = Received { stream: 0, watch_id: 0, events: Vec::new(), canceled: None };
+        for response in responses {
+            match response.canceled {
+                true => received.canceled = Some(response),
+                false => received.events.extend(response.events),
+            }
+        }
+        Ok((created, received))
+    }
+
     /// A call, repeated if it is a membership change that is never answered.
     ///
     /// etcd's raft silently drops a membership change that follows another one too closely, and
     /// the caller waits in vain (M-2). The generator's changes are all refused, so asking again
     /// changes nothing.
-    async fn call_patiently(&mut self, operation: Operation) -> Answer {
+    async fn call_patiently(&mut self, operation: Operation, speech: Speech) -> Result<Answer> {
         let may_be_dropped = matches!(
             operation,
             Operation::MemberAdd(_)
@@ -125,28 +158,35 @@ impl Server {
         );
         if may_be_dropped {
             for _ in 0..DROPPED_CHANGES {
-                let call = self.call(operation.clone());
+                let call = self.call(operation.clone(), speech);
                 if let Ok(answer) = timeout(CHANGE_DEADLINE, call).await {
                     return answer;
                 }
             }
         }
-        self.call(operation).await
+        self.call(operation, speech).await
     }
 
-    async fn call(&mut self, operation: Operation) -> Answer {
-        if let Some(json) = &mut self.json
-            && let Some(answer) = json.call(&operation).await
-        {
-            let answer = answer.unwrap_or_else(|failure| Answer::Error {
-                code: -1,
-                message: format!("{failure:#}"),
-            });
-            if let (Operation::Compact(request), Answer::Compact(_)) = (&operation, &answer) {
-                self.compacted = Some(request.revision);
-            }
-            return answer;
+    async fn call(&mut self, operation: Operation, speech: Speech) -> Result<Answer> {
+        let compaction = match &operation {
+            Operation::Compact(request) => Some(request.revision),
+            _ => None,
+        };
+        let in_json = match speech {
+            Speech::Json => self.json.call(&operation).await,
+            Speech::Grpc => None,
+        };
+        let answer = match in_json {
+            Some(answer) => answer?,
+            None => self.call_in_grpc(operation).await,
+        };
+        if matches!(answer, Answer::Compact(_)) {
+            self.compacted = compaction;
         }
+        Ok(answer)
+    }
+
+    async fn call_in_grpc(&mut self, operation: Operation) -> Answer {
         match operation {
             Operation::Range(request) => answer(self.kv.range(request).await, Answer::Range),
             Operation::Put(request) => answer(self.kv.put(request).await, Answer::Put),
@@ -154,13 +194,7 @@ impl Server {
                 answer(self.kv.delete_range(request).await, Answer::DeleteRange)
             }
             Operation::Txn(request) => answer(self.kv.txn(request).await, Answer::Txn),
-            Operation::Compact(request) => {
-                let reply = self.kv.compact(request).await;
-                if reply.is_ok() {
-                    self.compacted = Some(request.revision);
-                }
-                answer(reply, Answer::Compact)
-            }
+            Operation::Compact(request) => answer(self.kv.compact(request).await, Answer::Compact),
             Operation::LeaseGrant(request) => {
                 answer(self.lease.lease_grant(request).await, Answer::LeaseGrant)
             }

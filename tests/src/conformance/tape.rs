@@ -11,6 +11,7 @@ use coracle_core::api::etcdserverpb::*;
 use coracle_core::api::mvccpb::Event;
 use coracle_core::api::mvccpb::event::EventType;
 
+use super::Speech;
 use super::generate::STREAMS;
 use super::model::Model;
 use super::operation::{Answer, Operation, Received};
@@ -74,7 +75,7 @@ impl Tape {
             },
         };
         for server in [reference, subject] {
-            let answer = server.execute(&everything).await?;
+            let answer = server.execute(&everything, Speech::Grpc).await?;
             if !answer.is_ok() {
                 bail!("a watcher on everything was refused: {answer:?}");
             }
@@ -88,21 +89,9 @@ impl Tape {
             (Operation::WatchCreate { stream, request }, Answer::Watch(created))
                 if !created.canceled =>
             {
-                let from = match request.start_revision {
-                    0 => model.revision + 1,
-                    start => start,
-                };
-                self.catching_up |= from <= model.revision;
-                let at_compaction = model.compacted > 0 && from == model.compacted;
-                self.watchers.push(Watcher {
-                    stream: *stream,
-                    watch_id: created.watch_id,
-                    request: request.clone(),
-                    from,
-                    compacted: from < model.compacted,
-                    compared: self.entries.partition_point(|entry| entry.revision < from),
-                    ignored_deletions: at_compaction.then_some(from),
-                });
+                let watcher = self.watcher(*stream, created.watch_id, request.clone(), model);
+                self.catching_up |= watcher.from <= model.revision;
+                self.watchers.push(watcher);
             }
             (Operation::WatchCancel { stream, watch_id }, Answer::Watch(_)) => {
                 self.watchers
@@ -113,6 +102,34 @@ impl Tape {
             }
             _ => {}
         }
+    }
+
+    fn watcher(
+        &self,
+        stream: usize,
+        watch_id: i64,
+        request: WatchCreateRequest,
+        model: &Model,
+    ) -> Watcher {
+        let from = match request.start_revision {
+            0 => model.revision + 1,
+            start => start,
+        };
+        let at_compaction = model.compacted > 0 && from == model.compacted;
+        Watcher {
+            stream,
+            watch_id,
+            request,
+            from,
+            compacted: from < model.compacted,
+            compared: self.entries.partition_point(|entry| entry.revision < from),
+            ignored_deletions: at_compaction.then_some(from),
+        }
+    }
+
+    /// What a watcher that begins now is due, when everything has settled.
+    pub fn due(&self, request: &WatchCreateRequest, model: &Model) -> Due {
+        self.watcher(0, 0, request.clone(), model).due(&self.entries)
     }
 
     /// Waits until every watcher created so far has caught up, also those that are owed nothing.
@@ -131,12 +148,13 @@ impl Tape {
                 ..Default::default()
             },
         };
-        server.execute(&probe).await?;
+        server.execute(&probe, Speech::Grpc).await?;
         let received = take(server, TAPE_STREAM, PROBE_ID, Due::Through(revision)).await?;
         if received.events.is_empty() {
             bail!("a watcher from revision {revision} received no event of it");
         }
-        server.execute(&Operation::WatchCancel { stream: TAPE_STREAM, watch_id: PROBE_ID }).await?;
+        let cancel = Operation::WatchCancel { stream: TAPE_STREAM, watch_id: PROBE_ID };
+        server.execute(&cancel, Speech::Grpc).await?;
         Ok(())
     }
 

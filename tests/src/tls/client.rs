@@ -123,6 +123,32 @@ pub fn say(endpoint: &str, flags: &str, request: &str) -> Result<(String, Option
     Ok((answer, Some(agreed)))
 }
 
+/// Posts JSON over HTTP/1.1, with a token if there is one; gives the status and the body.
+pub fn post(
+    address: &str,
+    flags: &str,
+    path: &str,
+    token: Option<&str>,
+    body: &str,
+) -> Result<(u16, String)> {
+    let stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let server = ServerName::try_from("127.0.0.1")?;
+    let connection = ClientConnection::new(Arc::new(config(flags)?), server)?;
+    let mut stream = StreamOwned::new(connection, stream);
+    let authorization =
+        token.map(|token| format!("Authorization: {token}\r\n")).unwrap_or_default();
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{authorization}\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let answer = exchange(&mut stream, &request)?;
+    let (head, body) = answer.split_once("\r\n\r\n").context("a head and a body")?;
+    let status = head.split(' ').nth(1).context("a status")?.parse()?;
+    Ok((status, body.to_owned()))
+}
+
 fn exchange(stream: &mut impl Stream, request: &str) -> Result<String> {
     stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();

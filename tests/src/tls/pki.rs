@@ -14,6 +14,7 @@
 //! | `other.pem` | common name `other`, host `other.example` |
 //! | `revoked.pem` | in the list `crl.der` and `crl.pem` |
 //! | `client-expired.pem` | no longer valid |
+//! | `alice.pem`, `root.pem`, `nameless.pem` | of these common names, the last of none |
 //! | `stranger.pem` | signed by the other authority |
 //!
 //! The key of each is beside it, as `.key`.
@@ -93,6 +94,9 @@ impl Pki {
             ("other", Template { common_name: "other", hosts: &["other.example"], ..CLIENT }),
             ("revoked", Template { serial: Some(REVOKED_SERIAL), ..CLIENT }),
             ("client-expired", Template { is_expired: true, ..CLIENT }),
+            ("alice", Template { common_name: "alice", ..CLIENT }),
+            ("root", Template { common_name: "root", ..CLIENT }),
+            ("nameless", Template { common_name: "", ..CLIENT }),
         ] {
             pki.issue(name, &template, Some(&pki.authority))?;
         }

@@ -1,4 +1,5 @@
-//! The crate `etcd-client` against one server: put, get, delete, txn, lease, watch, maintenance.
+//! The crate `etcd-client` against one server: put, get, delete, txn, lease, watch, lock, election,
+//! maintenance, users and roles.
 //! Usage: `coracle-client-smoke ENDPOINT`. Ends with `ok`.
 
 use anyhow::{Context, Result, ensure};
@@ -7,12 +8,15 @@ use etcd_client::*;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     let endpoint = std::env::args().nth(1).context("usage: coracle-client-smoke ENDPOINT")?;
-    let mut client = Client::connect([endpoint], None).await?;
+    let mut client = Client::connect([&endpoint], None).await?;
     kv(&mut client).await.context("kv")?;
     txn(&mut client).await.context("txn")?;
     lease(&mut client).await.context("lease")?;
     watch(&mut client).await.context("watch")?;
+    lock(&mut client).await.context("lock")?;
+    election(&mut client).await.context("election")?;
     maintenance(&mut client).await.context("maintenance")?;
+    auth(&mut client, &endpoint).await.context("auth")?;
     println!("ok");
     Ok(())
 }
@@ -81,6 +85,99 @@ async fn watch(client: &mut Client) -> Result<()> {
     ensure!(events[1].event_type() == EventType::Delete);
     ensure!(events[1].prev_kv().is_some_and(|kv| kv.value() == b"1"));
     stream.cancel(watch_id).await?;
+    Ok(())
+}
+
+/// A second session waits for the lock of the first, and owns it after it.
+async fn lock(client: &mut Client) -> Result<()> {
+    let sessions = [client.lease_grant(60, None).await?.id(), client.lease_grant(60, None).await?.id()];
+    let options = LockOptions::new().with_lease(sessions[0]);
+    let held = client.lock("rs-lock", Some(options)).await?;
+    ensure!(held.key() == format!("rs-lock/{:x}", sessions[0]).as_bytes());
+    let mut second = client.clone();
+    let waiting = tokio::spawn(async move {
+        let options = LockOptions::new().with_lease(sessions[1]);
+        second.lock("rs-lock", Some(options)).await
+    });
+    let queue = || GetOptions::new().with_prefix().with_count_only();
+    while client.get("rs-lock/", Some(queue())).await?.count() < 2 {
+        tokio::task::yield_now().await;
+    }
+    ensure!(!waiting.is_finished());
+    client.unlock(held.key()).await?;
+    let held = waiting.await??;
+    ensure!(held.key() == format!("rs-lock/{:x}", sessions[1]).as_bytes());
+    // A session that ends gives its lock up.
+    client.lease_revoke(sessions[1]).await?;
+    ensure!(client.get("rs-lock/", Some(queue())).await?.count() == 0);
+    Ok(())
+}
+
+/// One leads, the other follows when it resigns; an observer sees both, and what they proclaim.
+async fn election(client: &mut Client) -> Result<()> {
+    let sessions = [client.lease_grant(60, None).await?.id(), client.lease_grant(60, None).await?.id()];
+    ensure!(client.leader("rs-vote").await.is_err_and(|e| e.to_string().contains("no leader")));
+    let elected = client.campaign("rs-vote", "one", sessions[0]).await?;
+    let leader = elected.leader().context("who is elected has a key")?.clone();
+    ensure!(leader.name() == b"rs-vote" && leader.lease() == sessions[0]);
+    let mut seen = client.observe("rs-vote").await?;
+    let first = seen.message().await?.context("the stream ended")?;
+    ensure!(first.kv().is_some_and(|kv| kv.value() == b"one"));
+    let mut second = client.clone();
+    let waiting =
+        tokio::spawn(async move { second.campaign("rs-vote", "two", sessions[1]).await });
+    let options = ProclaimOptions::new().with_leader(leader.clone());
+    client.proclaim("one again", Some(options)).await?;
+    let next = seen.message().await?.context("the stream ended")?;
+    ensure!(next.kv().is_some_and(|kv| kv.value() == b"one again"));
+    ensure!(!waiting.is_finished());
+    client.resign(Some(ResignOptions::new().with_leader(leader.clone()))).await?;
+    waiting.await??;
+    let next = seen.message().await?.context("the stream ended")?;
+    ensure!(next.kv().is_some_and(|kv| kv.value() == b"two"));
+    let stale = client.proclaim("late", Some(ProclaimOptions::new().with_leader(leader))).await;
+    ensure!(stale.is_err_and(|error| error.to_string().contains("not leader")));
+    ensure!(client.leader("rs-vote").await?.kv().is_some_and(|kv| kv.value() == b"two"));
+    client.lease_revoke(sessions[1]).await?;
+    Ok(())
+}
+
+/// A user may do what its role may, and nobody may do anything.
+async fn auth(client: &mut Client, endpoint: &str) -> Result<()> {
+    client.role_add("reader").await?;
+    client.role_grant_permission("reader", Permission::read("/rs/").with_prefix()).await?;
+    client.role_grant_permission("reader", Permission::readwrite("/rs/a")).await?;
+    client.user_add("carol", "secret", None).await?;
+    client.user_grant_role("carol", "reader").await?;
+    ensure!(client.user_get("carol").await?.roles() == ["reader"]);
+    ensure!(client.role_get("reader").await?.permissions().len() == 2);
+    client.user_add("root", "rooted", None).await?;
+    client.user_grant_role("root", "root").await?;
+    client.auth_enable().await?;
+
+    let refused = client.get("/rs/a", None).await;
+    ensure!(refused.is_err_and(|error| error.to_string().contains("user name is empty")));
+    let sign_in = |name: &str, password: &str| ConnectOptions::new().with_user(name, password);
+    let wrong = Client::connect([endpoint], Some(sign_in("carol", "guess"))).await;
+    ensure!(wrong.is_err_and(|error| error.to_string().contains("authentication failed")));
+    let mut carol = Client::connect([endpoint], Some(sign_in("carol", "secret"))).await?;
+    carol.put("/rs/a", "by carol", None).await?;
+    carol.get("/rs/", Some(GetOptions::new().with_prefix())).await?;
+    for refused in [
+        carol.put("/rs/b", "x", None).await.map(drop),
+        carol.get("/elsewhere", None).await.map(drop),
+        carol.user_list().await.map(drop),
+    ] {
+        ensure!(refused.is_err_and(|error| error.to_string().contains("permission denied")));
+    }
+    let mut root = Client::connect([endpoint], Some(sign_in("root", "rooted"))).await?;
+    root.user_revoke_role("carol", "reader").await?;
+    let refused = carol.get("/rs/a", None).await;
+    ensure!(refused.is_err_and(|error| error.to_string().contains("permission denied")));
+    root.auth_disable().await?;
+    client.user_delete("carol").await?;
+    client.role_delete("reader").await?;
+    ensure!(client.role_list().await?.roles() == ["root"]);
     Ok(())
 }
 

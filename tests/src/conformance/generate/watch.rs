@@ -13,6 +13,17 @@ const UNKNOWN_FILTER: i32 = 5;
 
 impl Generator {
     pub(super) fn watch_create(&mut self, model: &Model) -> Operation {
+        let stream = self.dice.below(STREAMS);
+        let mut request = self.watch_request(model);
+        let taken = model.watchers.iter().find(|watcher| watcher.0 == stream);
+        if let (true, Some(watcher)) = (self.dice.percent(15), taken) {
+            request.watch_id = watcher.1;
+        }
+        Operation::WatchCreate { stream, request }
+    }
+
+    /// A request for a watcher of any kind.
+    pub fn watch_request(&mut self, model: &Model) -> WatchCreateRequest {
         let (key, range_end) = self.bounds();
         let mut filters = Vec::new();
         if self.dice.percent(25) {
@@ -31,14 +42,11 @@ impl Generator {
             3 => model.revision + self.dice.between(1, 30),
             _ => -self.dice.between(1, 5),
         };
-        let stream = self.dice.below(STREAMS);
-        let taken = model.watchers.iter().find(|watcher| watcher.0 == stream);
-        let watch_id = match (self.dice.weighted(&[55, 30, 15]), taken) {
-            (0, _) => 0,
-            (2, Some(watcher)) => watcher.1,
-            _ => *self.dice.pick(&OWN_IDS),
+        let watch_id = match self.dice.percent(60) {
+            true => 0,
+            false => *self.dice.pick(&OWN_IDS),
         };
-        let request = WatchCreateRequest {
+        WatchCreateRequest {
             key: if self.dice.percent(3) { Bytes::new() } else { key },
             range_end,
             start_revision,
@@ -47,8 +55,7 @@ impl Generator {
             prev_kv: self.dice.percent(40),
             watch_id,
             fragment: self.dice.percent(25),
-        };
-        Operation::WatchCreate { stream, request }
+        }
     }
 
     /// Progress requests, cancellations, resets. Progress first: it needs a stream on which no
