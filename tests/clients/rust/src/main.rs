@@ -90,7 +90,8 @@ async fn watch(client: &mut Client) -> Result<()> {
 
 /// A second session waits for the lock of the first, and owns it after it.
 async fn lock(client: &mut Client) -> Result<()> {
-    let sessions = [client.lease_grant(60, None).await?.id(), client.lease_grant(60, None).await?.id()];
+    let sessions =
+        [client.lease_grant(60, None).await?.id(), client.lease_grant(60, None).await?.id()];
     let options = LockOptions::new().with_lease(sessions[0]);
     let held = client.lock("rs-lock", Some(options)).await?;
     ensure!(held.key() == format!("rs-lock/{:x}", sessions[0]).as_bytes());
@@ -115,7 +116,8 @@ async fn lock(client: &mut Client) -> Result<()> {
 
 /// One leads, the other follows when it resigns; an observer sees both, and what they proclaim.
 async fn election(client: &mut Client) -> Result<()> {
-    let sessions = [client.lease_grant(60, None).await?.id(), client.lease_grant(60, None).await?.id()];
+    let sessions =
+        [client.lease_grant(60, None).await?.id(), client.lease_grant(60, None).await?.id()];
     ensure!(client.leader("rs-vote").await.is_err_and(|e| e.to_string().contains("no leader")));
     let elected = client.campaign("rs-vote", "one", sessions[0]).await?;
     let leader = elected.leader().context("who is elected has a key")?.clone();
@@ -124,8 +126,7 @@ async fn election(client: &mut Client) -> Result<()> {
     let first = seen.message().await?.context("the stream ended")?;
     ensure!(first.kv().is_some_and(|kv| kv.value() == b"one"));
     let mut second = client.clone();
-    let waiting =
-        tokio::spawn(async move { second.campaign("rs-vote", "two", sessions[1]).await });
+    let waiting = tokio::spawn(async move { second.campaign("rs-vote", "two", sessions[1]).await });
     let options = ProclaimOptions::new().with_leader(leader.clone());
     client.proclaim("one again", Some(options)).await?;
     let next = seen.message().await?.context("the stream ended")?;
@@ -177,7 +178,7 @@ async fn auth(client: &mut Client, endpoint: &str) -> Result<()> {
     root.auth_disable().await?;
     client.user_delete("carol").await?;
     client.role_delete("reader").await?;
-    ensure!(client.role_list().await?.roles() == ["root"]);
+    ensure!(client.role_list().await?.roles().iter().all(|role| role != "reader"));
     Ok(())
 }
 
