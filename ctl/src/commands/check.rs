@@ -114,7 +114,8 @@ async fn perf(context: &Context<'_>) -> Result<(), Failure> {
     context.no_arguments("check perf command does not accept any arguments")?;
     let model = model(context, [(50, 150), (200, 1_000), (500, 8_000), (1_000, 15_000)])?;
     let prefix = context.parsed.text("prefix");
-    let clients = clients(context, prefix, model.clients).await?;
+    let way_out = format!("'etcdctl del --prefix {prefix}'");
+    let clients = clients(context, prefix, &way_out, model.clients).await?;
     let load = Load::at_rate(model.puts, PERF_DURATION, VALUE_BYTES);
     let report = load.run(context, &clients, prefix).await;
     clean_up(context, &*clients[0], prefix, Some(PERF_DELETE)).await?;
@@ -163,7 +164,9 @@ async fn datascale(context: &Context<'_>) -> Result<(), Failure> {
     let model =
         model(context, [(50, 10_000), (200, 100_000), (500, 1_000_000), (1_000, 3_000_000)])?;
     let prefix = context.parsed.text("prefix");
-    let clients = clients(context, prefix, model.clients).await?;
+    // etcdctl's two checks differ in these quotes.
+    let way_out = format!("etcdctl del --prefix {prefix}");
+    let clients = clients(context, prefix, &way_out, model.clients).await?;
     let before = resident_memory(context).await.map_err(|error| unreadable("before", &error))?;
     context.print(&format!(
         "Start data scale check for work load [{} key-value pairs, {VALUE_BYTES} bytes per \
@@ -206,10 +209,11 @@ async fn resident_memory(context: &Context<'_>) -> Result<f64, String> {
     value.trim().parse().map_err(|error| format!("{value:?} is no number: {error}"))
 }
 
-/// Connects `count` times, if there is nothing yet below `prefix`.
+/// Connects `count` times, if there is nothing yet below `prefix`; `way_out` makes it so.
 async fn clients(
     context: &Context<'_>,
     prefix: &str,
+    way_out: &str,
     count: usize,
 ) -> Result<Vec<Box<dyn Client>>, Failure> {
     let connection = context.connection().await?;
@@ -222,9 +226,8 @@ async fn clients(
         ..RangeRequest::default()
     };
     if !context.within_timeout(first.range(request)).await?.kvs.is_empty() {
-        let prefix = quote(prefix.as_bytes());
-        let message =
-            format!("prefix {prefix} has keys. Delete with 'etcdctl del --prefix {prefix}' first");
+        let quoted = quote(prefix.as_bytes());
+        let message = format!("prefix {quoted} has keys. Delete with {way_out} first");
         return Err(Failure::new(Exit::InvalidInput, message));
     }
     let mut clients = vec![first];
