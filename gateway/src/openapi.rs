@@ -1,5 +1,5 @@
-//! The gateway's paths and messages as an OpenAPI document (GW-10), made of the same descriptors and
-//! routes as the mapping itself.
+//! The gateway's paths and messages as an OpenAPI document (GW-10), made of the same descriptors
+//! and routes as the mapping itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 

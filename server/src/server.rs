@@ -109,9 +109,9 @@ impl Server {
 
         let threads = config.front_threads;
         let slow_request = config.warning_unary_request_duration;
+        let wait_cluster_ready = config.wait_cluster_ready;
         let urls = config.listen_client_urls.clone();
         let reflection = config.grpc_reflection;
-        let wait_cluster_ready = config.wait_cluster_ready;
         let (http, gates) = (config.http.clone(), config.gates.clone());
         let (node, member, outlook) = NodeThread::start(config, disk, secrets, peers).await?;
         let (serving, is_serving) = watch::channel(true);

@@ -29,14 +29,14 @@ Usage:
   etcd gateway start [flags]
 
 Flags:
-      --discovery-srv string        DNS domain used to bootstrap initial cluster
-      --discovery-srv-name string   DNS service name used to bootstrap initial cluster
-      --endpoints strings           comma separated etcd cluster endpoints (default [127.0.0.1:2379])
-  -h, --help                        help for start
-      --insecure-discovery          accept insecure SRV records
-      --listen-addr string          listen address (default \"127.0.0.1:23790\")
-      --retry-delay duration        duration of delay before retrying failed endpoints (default 1m0s)
-      --trusted-ca-file string      path to the client server TLS CA file for endpoint validation
+      --discovery-srv string       DNS domain used to bootstrap initial cluster
+      --discovery-srv-name string  DNS service name used to bootstrap initial cluster
+      --endpoints strings          comma separated endpoints (default [127.0.0.1:2379])
+  -h, --help                       help for start
+      --insecure-discovery         accept insecure SRV records
+      --listen-addr string         listen address (default \"127.0.0.1:23790\")
+      --retry-delay duration       delay before failed endpoints are tried again (default 1m0s)
+      --trusted-ca-file string     path to the client server TLS CA file for endpoint validation
 ";
 
 /// What the gateway is started with.

@@ -1,5 +1,5 @@
-//! Processes that are no member of a [`Cluster`](crate::cluster::Cluster): started on their own, waited
-//! for, and gone with the test.
+//! Processes that are no member of a [`Cluster`](crate::cluster::Cluster): started on their own,
+//! waited for, and gone with the test.
 
 use std::fs;
 use std::net::TcpListener;

@@ -1,5 +1,5 @@
-//! The ways to find a cluster: a discovery service, and the records of a domain, for members that are
-//! to form it, for clients and for the gateway.
+//! The ways to find a cluster: a discovery service, and the records of a domain, for members that
+//! are to form it, for clients and for the gateway.
 
 use std::fs;
 use std::net::UdpSocket;

@@ -5,9 +5,9 @@ use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output, Stdio};
 
-use anyhow::{Context, Result, bail, ensure};
-use coracle_tests::cluster::{Cluster, Kind, http_get};
-use coracle_tests::programs::{self, EtcdctlRelease};
+use anyhow::{Context, Result, ensure};
+use coracle_tests::cluster::http_get;
+use coracle_tests::programs;
 use coracle_tests::running::{DEADLINE, Running, coracle_as_etcd, eventually, free_port};
 use coracle_tests::tls::client::Client;
 use coracle_tests::tls::pki::Pki;

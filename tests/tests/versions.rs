@@ -1,5 +1,5 @@
-//! The cluster's version: what its oldest member speaks, found by asking all of them; and who is too
-//! old to take part. CL-07, FS-01.
+//! The cluster's version: what its oldest member speaks, found by asking all of them; and who is
+//! too old to take part. CL-07, FS-01.
 
 use std::sync::Arc;
 use std::time::Duration;

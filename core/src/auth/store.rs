@@ -23,7 +23,7 @@ const FIRST_REVISION: u64 = 1;
 
 /// Users, roles, and what follows from them. Apply is the only writer.
 pub struct AuthStore {
-    backend: Arc<Backend>,
+    pub(super) backend: Arc<Backend>,
     /// What a request costs while authentication is off: one load of this.
     enabled: AtomicBool,
     revision: AtomicU64,

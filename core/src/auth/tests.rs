@@ -300,7 +300,8 @@ fn auth_03_simple_tokens_live_from_their_last_use() {
 fn auth_03_tokens_end_with_what_they_stand_for() {
     let ttl = Duration::from_secs(300);
     let name = || "alice".to_owned();
-    let ends: [(&dyn Fn(&AuthStore), bool); 4] = [
+    type End<'a> = &'a dyn Fn(&AuthStore);
+    let ends: [(End<'_>, bool); 4] = [
         (&|store| delete_user(store, "alice").unwrap(), true),
         (
             &|store| {

@@ -98,8 +98,8 @@ fn form_new(
     Ok((identity, voters))
 }
 
-/// The record of this member in a cluster of itself alone: that of the table, or, where the log ended
-/// before it told of this member, what its own flags say. A learner becomes a voter.
+/// The record of this member in a cluster of itself alone: that of the table, or, where the log
+/// ended before it told of this member, what its own flags say. A learner becomes a voter.
 pub(super) fn member_alone(config: &NodeConfig, own: Identity, members: &Members) -> Member {
     let known = members.get(own.member_id).unwrap_or_else(|| Member {
         id: own.member_id,

@@ -121,8 +121,8 @@ impl<P: Platform> Node<P> {
         }
     }
 
-    /// The first leader of a new cluster writes its first members into the log, and then its version,
-    /// if they say theirs at once, so that whoever replays the log knows them.
+    /// The first leader of a new cluster writes its first members into the log, and then its
+    /// version, if they say theirs at once, so that whoever replays the log knows them.
     async fn propose_first_members(self: &Arc<Self>) {
         for member in self.members.unrecorded_seeds() {
             let add = pb::MemberAdd { member: Some(member), max_learners: None };

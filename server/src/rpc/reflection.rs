@@ -1,6 +1,6 @@
-//! `grpc.reflection.v1` and `v1alpha`, whose messages are the same: a server tells its own services,
-//! so that `grpcurl` and its like need no `.proto` files. Behind `--enable-grpc-reflection`; etcd
-//! has nothing of the kind. W-09.
+//! `grpc.reflection.v1` and `v1alpha`, whose messages are the same: a server tells its own
+//! services, so that `grpcurl` and its like need no `.proto` files. Behind
+//! `--enable-grpc-reflection`; etcd has nothing of the kind. W-09.
 //!
 //! What is told are the descriptors of `core/proto` and `server/proto`, as the generator wrote them
 //! down. They are no secret, so nobody is asked who he is.
@@ -21,11 +21,14 @@ use super::messages::reflection::{
 use super::{Context, Method, method};
 use crate::front::call::{Call, Status};
 
-pub(super) const V1: [Method; 1] =
-    [method!("grpc.reflection.v1.ServerReflection" "ServerReflectionInfo" "bidi_stream" reflect)];
-pub(super) const V1_ALPHA: [Method; 1] = [
-    method!("grpc.reflection.v1alpha.ServerReflection" "ServerReflectionInfo" "bidi_stream" reflect),
-];
+pub(super) const V1: [Method; 1] = [method!(
+    "grpc.reflection.v1.ServerReflection"
+    "ServerReflectionInfo" "bidi_stream" reflect
+)];
+pub(super) const V1_ALPHA: [Method; 1] = [method!(
+    "grpc.reflection.v1alpha.ServerReflection"
+    "ServerReflectionInfo" "bidi_stream" reflect
+)];
 
 /// gRPC's own services: a `FileDescriptorSet`.
 const GRPC_DESCRIPTORS: &[u8] = include_bytes!("../generated/grpc.bin");

@@ -5,6 +5,10 @@ use aws_lc_rs::hmac;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeyPair as RsaKeyPair;
 use aws_lc_rs::signature::{self, EcdsaKeyPair, Ed25519KeyPair, KeyPair, ParsedPublicKey};
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED,
+    ECDSA_P384_SHA384_FIXED_SIGNING, ECDSA_P521_SHA512_FIXED, ECDSA_P521_SHA512_FIXED_SIGNING,
+};
 use aws_lc_rs::signature::{EcdsaSigningAlgorithm, RsaEncoding, VerificationAlgorithm};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -33,9 +37,9 @@ static METHODS: [Method; 13] = [
     rsa("PS256", &signature::RSA_PSS_SHA256, &signature::RSA_PSS_2048_8192_SHA256),
     rsa("PS384", &signature::RSA_PSS_SHA384, &signature::RSA_PSS_2048_8192_SHA384),
     rsa("PS512", &signature::RSA_PSS_SHA512, &signature::RSA_PSS_2048_8192_SHA512),
-    ecdsa("ES256", &signature::ECDSA_P256_SHA256_FIXED_SIGNING, &signature::ECDSA_P256_SHA256_FIXED),
-    ecdsa("ES384", &signature::ECDSA_P384_SHA384_FIXED_SIGNING, &signature::ECDSA_P384_SHA384_FIXED),
-    ecdsa("ES512", &signature::ECDSA_P521_SHA512_FIXED_SIGNING, &signature::ECDSA_P521_SHA512_FIXED),
+    ecdsa("ES256", &ECDSA_P256_SHA256_FIXED_SIGNING, &ECDSA_P256_SHA256_FIXED),
+    ecdsa("ES384", &ECDSA_P384_SHA384_FIXED_SIGNING, &ECDSA_P384_SHA384_FIXED),
+    ecdsa("ES512", &ECDSA_P521_SHA512_FIXED_SIGNING, &ECDSA_P521_SHA512_FIXED),
     Method { name: "EdDSA", kind: Kind::Ed25519 },
     Method { name: "HS256", kind: Kind::Hmac(&hmac::HMAC_SHA256) },
     Method { name: "HS384", kind: Kind::Hmac(&hmac::HMAC_SHA384) },
@@ -171,7 +175,7 @@ impl VerifyingKey {
     /// The key at this point of P-521.
     #[cfg(test)]
     pub(super) fn of_point(point: &[u8]) -> Option<VerifyingKey> {
-        let key = ParsedPublicKey::new(&signature::ECDSA_P521_SHA512_FIXED, point);
+        let key = ParsedPublicKey::new(&ECDSA_P521_SHA512_FIXED, point);
         key.ok().map(VerifyingKey::Public)
     }
 

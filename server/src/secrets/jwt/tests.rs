@@ -152,9 +152,9 @@ fn auth_03_es512_is_that_of_the_standard() {
         "ADSmRA43Z1DSNx_RvcLI87cdL07l6jQyyBXMoxVg_l2Th-x3S1WDhjDly79ajL4Kkd0AZMaZmh9ubmf63e3kyMj2",
     ];
     let point = point.map(|part| URL_SAFE_NO_PAD.decode(part).unwrap()).concat();
-    let signature = "AdwMgeerwtHoh-l192l60hp9wAHZFVJbLfD_UxMi70cwnZOYaRI1bKPWROc-mZZqwqT2SI-KGDKB34XO0\
-                     aw_7XdtAG8GaSwFKdCAPZgoXD2YBJZCPEX3xKpRwcdOO8KpEHwJjyqOgzDO7iKvU8vcnwNrmxYbSW9ERBX\
-                     ukOXolLzeO_Jn";
+    let signature = "AdwMgeerwtHoh-l192l60hp9wAHZFVJbLfD_UxMi70cwnZOYaRI1bKPWROc-mZZqwqT2SI-KGDK\
+                     B34XO0aw_7XdtAG8GaSwFKdCAPZgoXD2YBJZCPEX3xKpRwcdOO8KpEHwJjyqOgzDO7iKvU8vcnwN\
+                     rmxYbSW9ERBXukOXolLzeO_Jn";
     let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
     let key = VerifyingKey::of_point(&[&[4][..], &point].concat()).unwrap();
     assert!(key.verify(message, &signature));
