@@ -64,7 +64,7 @@ const fn ecdsa(
 
 /// What signs.
 pub(super) enum SigningKey {
-    Hmac(hmac::Key),
+    Hmac(Box<hmac::Key>),
     Rsa(RsaKeyPair, &'static dyn RsaEncoding, &'static dyn VerificationAlgorithm),
     Ecdsa(EcdsaKeyPair, &'static dyn VerificationAlgorithm),
     Ed25519(Ed25519KeyPair),
@@ -72,7 +72,7 @@ pub(super) enum SigningKey {
 
 /// What tells whether it was signed.
 pub(super) enum VerifyingKey {
-    Hmac(hmac::Key),
+    Hmac(Box<hmac::Key>),
     Public(ParsedPublicKey),
 }
 
@@ -96,7 +96,7 @@ impl Method {
     /// Both keys, if this method has but one secret for them.
     pub(super) fn secret(&self, secret: &[u8]) -> Option<(SigningKey, VerifyingKey)> {
         let Kind::Hmac(algorithm) = self.kind else { return None };
-        let key = hmac::Key::new(*algorithm, secret);
+        let key = Box::new(hmac::Key::new(*algorithm, secret));
         Some((SigningKey::Hmac(key.clone()), VerifyingKey::Hmac(key)))
     }
 
@@ -111,7 +111,7 @@ impl Method {
                 Some(SigningKey::Rsa(RsaKeyPair::from_der(&der).ok()?, *sign, *verify))
             }
             (Kind::Ecdsa(sign, verify), "PRIVATE KEY" | "EC PRIVATE KEY") => {
-                let pair = EcdsaKeyPair::from_private_key_der(*sign, &der).ok()?;
+                let pair = EcdsaKeyPair::from_private_key_der(sign, &der).ok()?;
                 Some(SigningKey::Ecdsa(pair, *verify))
             }
             (Kind::Ed25519, "PRIVATE KEY") => {
