@@ -27,8 +27,6 @@ mod range_stream;
 mod read_index;
 mod stop;
 mod tasks;
-#[cfg(test)]
-mod tests;
 mod version;
 mod watch;
 
@@ -479,3 +477,6 @@ fn removed_handler(stop: &Arc<StopSignal>) -> Arc<dyn Fn() + Send + Sync> {
     let stop = stop.clone();
     Arc::new(move || stop.stop(StopReason::Removed))
 }
+
+#[cfg(test)]
+mod tests;
