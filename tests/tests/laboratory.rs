@@ -161,14 +161,78 @@ fn a_joining_node_asks_on_when_the_first_has_not_heard_of_it() {
         lab.act(Action::Transfer(2));
         lab.run_until(10_000, "another leader", |lab| leader_of(lab) == Some(2));
     }
-    // It answers in time to be taken for healthy, and hears of the new member last.
-    let slow = NetworkChange { delay_ms: Some(100.0), ..NetworkChange::default() };
-    for (from, to) in [(1, 2), (2, 1), (1, 3), (3, 1)] {
-        lab.act(Action::Link(from, to, slow));
+    // It is healthy, and hears of the new member long after that has begun to ask.
+    let slow = NetworkChange { delay_ms: Some(300.0), ..NetworkChange::default() };
+    for other in [2, 3] {
+        lab.act(Action::Link(1, other, slow));
     }
     lab.act(Action::AddNode(true));
     let up = |lab: &Lab| lab.nodes.len() == 4 && lab.nodes[3].condition == Condition::Up;
-    lab.run_until(10_000, "the node joins", up);
+    let state = lab.run_until(10_000, "the node joins", up);
+    let (first, leader) = (&state.nodes[0], state.nodes.iter().max_by_key(|node| node.applied));
+    assert!(first.applied < leader.unwrap().applied, "the first knew already: {state:#?}");
+    lab.run_until(10_000, "everybody has heard of it", |lab| {
+        lab.nodes.iter().all(|node| node.applied == lab.nodes[0].applied)
+    });
+}
+
+#[test]
+fn kv_07_a_slow_network_makes_reads_and_writes_slow_and_no_more() {
+    for delay in [60.0, 150.0, 200.0] {
+        let mut lab = Laboratory::new(settings(3, 19));
+        let leader = lab.leader();
+        lab.act(Action::Network(NetworkChange { delay_ms: Some(delay), ..Default::default() }));
+        // Long enough for every lease and timer of a leader whom nobody answers.
+        lab.run(5_000);
+        assert_eq!(lab.leader(), leader, "a delay of {delay} ms costs no leader its place");
+        for node in 1..=3 {
+            let put = lab.exec(&format!("put a {node}"), Some(node));
+            assert_eq!(put.stdout, "OK\n", "at node {node} with {delay} ms: {put:?}");
+            let get = lab.exec("get a", Some(node % 3 + 1));
+            assert_eq!(get.stdout, format!("a\n{node}\n"), "{delay} ms: {get:?}");
+        }
+    }
+}
+
+#[test]
+fn kv_07_a_follower_far_away_reads_what_is_written_elsewhere() {
+    let mut lab = Laboratory::new(settings(3, 20));
+    let leader = lab.leader();
+    let far = leader % 3 + 1;
+    for other in (1..=3).filter(|node| *node != far) {
+        let slow = NetworkChange { delay_ms: Some(400.0), ..NetworkChange::default() };
+        lab.act(Action::Link(far, other, slow));
+    }
+    lab.run(3_000);
+    for value in 1..=3 {
+        assert_eq!(lab.exec(&format!("put a {value}"), Some(leader)).stdout, "OK\n");
+        let get = lab.exec("get a", Some(far));
+        assert_eq!(get.stdout, format!("a\n{value}\n"), "{get:?}");
+    }
+    assert_eq!(lab.exec("put a 4", Some(far)).stdout, "OK\n");
+    let time = lab.state().time;
+    assert_eq!(lab.exec("get a", Some(leader)).stdout, "a\n4\n");
+    assert!(lab.state().time - time < 200_000_000, "the others are not held up");
+}
+
+#[test]
+fn kv_07_where_a_round_trip_is_longer_than_an_election_takes_requests_time_out() {
+    let mut lab = Laboratory::new(settings(3, 21));
+    lab.leader();
+    lab.exec("put a 1", None);
+    lab.run(500);
+    lab.act(Action::Network(NetworkChange { delay_ms: Some(1_000.0), ..Default::default() }));
+    lab.run(5_000);
+    for node in 1..=3 {
+        let get = lab.exec("get a --command-timeout=10s", Some(node));
+        assert_eq!((get.code, get.stdout.as_str()), (1, ""), "{get:?}");
+        assert!(get.stderr.contains("timed out"), "{get:?}");
+        let stale = lab.exec("get a --consistency=s --command-timeout=10s", Some(node));
+        assert_eq!(stale.stdout, "a\n1\n", "{stale:?}");
+    }
+    lab.act(Action::Network(NetworkChange { delay_ms: Some(10.0), ..Default::default() }));
+    lab.leader();
+    assert_eq!(lab.exec("get a", None).stdout, "a\n1\n");
 }
 
 /// A run with a bit of everything in it, which any host must be able to repeat.

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{BoxFuture, join_all};
 
 use super::Node;
 use super::propose::mismatch;
@@ -18,6 +18,7 @@ use crate::cluster::member_id;
 use crate::error::Error;
 use crate::platform::Platform;
 use crate::platform::parse_peer_url;
+use crate::raft::ask::ask_until_answered;
 use crate::raft::types::AsyncRuntime;
 
 /// A learner may be promoted when it has stored this share of the leader's log, in percent. CL-04.
@@ -155,14 +156,21 @@ impl<P: Platform> Node<P> {
 
     /// Those who answer now; this member does.
     async fn reachable(&self, ids: &BTreeSet<u64>) -> BTreeSet<u64> {
-        let timeout = self.config.election_timeout;
-        let asked = ids.iter().map(|id| async move {
-            let question = PeerMessage::Members(Members {});
-            let there =
-                *id == self.member_id || self.call_peer(*id, question, timeout).await.is_ok();
-            there.then_some(*id)
-        });
-        join_all(asked).await.into_iter().flatten().collect()
+        let asked: Vec<_> = ids.iter().map(|id| self.is_reachable(*id)).collect();
+        let answers = join_all(asked).await;
+        ids.iter().zip(answers).filter(|(_, there)| *there).map(|(id, _)| *id).collect()
+    }
+
+    /// Of two election timeouts one is for the round trip, which may take about as long, and one
+    /// for what is lost on the way.
+    fn is_reachable(&self, id: u64) -> BoxFuture<'_, bool> {
+        let (pause, timeout) = (self.config.heartbeat_interval, self.config.election_timeout * 2);
+        let ask = move || -> BoxFuture<'_, _> {
+            Box::pin(self.call_peer(id, PeerMessage::Members(Members {}), timeout))
+        };
+        Box::pin(async move {
+            id == self.member_id || ask_until_answered::<P::Runtime, _>(pause, ask).await.is_ok()
+        })
     }
 
     /// Cluster.MemberUpdate: new peer URLs. CL-03. etcd takes any text for one; a member that

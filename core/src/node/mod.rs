@@ -146,13 +146,12 @@ impl<P: Platform> Node<P> {
             own_id: start.identity.member_id,
             on_removed: removed_handler(&stop),
             meters: meters.clone(),
+            options: consensus_options(&config),
         };
         let state_machine = StateMachine::open(applier.clone(), shared.clone())?;
-        let options = consensus_options(&config);
-        let consensus =
-            Consensus::start(network.own_id, &options, network, log.clone(), state_machine)
-                .await
-                .map_err(StartError::Config)?;
+        let consensus = Consensus::start(network, log.clone(), state_machine)
+            .await
+            .map_err(StartError::Config)?;
         if !start.form.is_empty() {
             consensus.initialize(start.form.clone()).await.map_err(StartError::Config)?;
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::raft::types::AsyncRuntime;
 use futures_channel::{mpsc, oneshot};
 use futures_util::StreamExt;
+use futures_util::future::{BoxFuture, Either, select};
 
 use super::Node;
 use crate::api::coraclepb::ReadIndex;
@@ -15,9 +16,10 @@ use crate::api::coraclepb::peer_response::Response as PeerAnswer;
 use crate::error::Error;
 use crate::platform::Platform;
 use crate::raft::ProposeError;
+use crate::raft::ask::ask_until_answered;
 use crate::trace::Event;
 
-/// A confirmation that takes longer counts as slow: etcd asks again then.
+/// A confirmation that takes longer counts as slow, and the leader is asked again, as etcd does.
 const SLOW_READ_INDEX: Duration = Duration::from_millis(500);
 
 /// Who waits for a confirmation.
@@ -158,10 +160,16 @@ impl<P: Platform> Node<P> {
         }
     }
 
+    /// The index from `leader`, for as long as it counts as the leader here. It may take the time
+    /// of two round trips: one is the leader's own, to its quorum.
     async fn read_index_of(&self, leader: u64) -> Option<u64> {
-        let message = PeerMessage::ReadIndex(ReadIndex {});
-        match self.call_peer(leader, message, self.config.election_timeout).await {
-            Ok(PeerAnswer::ReadIndex(answer)) => Some(answer.index),
+        let ask = || -> BoxFuture<'_, _> {
+            let question = PeerMessage::ReadIndex(ReadIndex {});
+            Box::pin(self.call_peer(leader, question, self.request_timeout()))
+        };
+        let answer = Box::pin(ask_until_answered::<P::Runtime, _>(SLOW_READ_INDEX, ask));
+        match select(answer, Box::pin(self.leadership.changed())).await {
+            Either::Left((Ok(PeerAnswer::ReadIndex(answer)), _)) => Some(answer.index),
             _ => None,
         }
     }

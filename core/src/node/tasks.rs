@@ -41,6 +41,9 @@ impl<P: Platform> Node<P> {
     /// Starts all tasks on the runtime that calls this.
     pub(super) fn spawn_tasks(self: &Arc<Self>) {
         self.spawn(|node| async move { node.follow_role().await });
+        self.spawn(|node| async move {
+            node.consensus.send_heartbeats(node.config.heartbeat_interval).await
+        });
         self.spawn(|node| async move { node.expire_leases().await });
         self.spawn(|node| async move { node.flush_backend().await });
         self.spawn(|node| async move { node.compact_physically().await });
@@ -107,7 +110,7 @@ impl<P: Platform> Node<P> {
     fn tell_role(&self, former: Role, role: Role) {
         let (own, term) = (self.member_id, role.term);
         if former.state != role.state {
-            let state = format!("{:?}", role.state).to_lowercase();
+            let state = role.state.name();
             tracing::info!("{own:x} became {state} at term {term}");
         }
         match (former.leader, role.leader) {

@@ -38,6 +38,7 @@ use crate::trace;
 const MAX_PAYLOAD_ENTRIES: u64 = 1024;
 
 /// Raft's timing and log retention.
+#[derive(Clone, Copy, Debug)]
 pub struct ConsensusOptions {
     pub heartbeat_interval: Duration,
     pub election_timeout: Duration,
@@ -83,16 +84,13 @@ pub struct Consensus<R: AsyncRuntime> {
 impl<R: AsyncRuntime> Consensus<R> {
     /// Starts Raft on this member's log and state.
     pub async fn start(
-        own_id: u64,
-        options: &ConsensusOptions,
         network: NetworkFactory,
         log: LogStore<R>,
         state_machine: StateMachine,
     ) -> Result<Consensus<R>, String> {
-        let config = config(options);
-        check(&config)?;
-        let config = Arc::new(config);
-        let raft = Raft::new(own_id, config, network, log, state_machine)
+        check(&network.options)?;
+        let config = Arc::new(config(&network.options));
+        let raft = Raft::new(network.own_id, config, network, log, state_machine)
             .await
             .map_err(|error| error.to_string())?;
         let metrics = raft.metrics();
@@ -180,6 +178,24 @@ impl<R: AsyncRuntime> Consensus<R> {
     /// A watcher of role and membership.
     pub fn watch_role(&self) -> RoleWatch<R> {
         RoleWatch { metrics: self.raft.server_metrics() }
+    }
+
+    /// Sends a heartbeat to everybody at every `interval` in which this member leads, until Raft
+    /// stops.
+    pub async fn send_heartbeats(&self, interval: Duration) {
+        let mut metrics = self.raft.server_metrics();
+        loop {
+            let leads = metrics.borrow_and_update().state == ServerState::Leader;
+            let goes_on = if leads {
+                R::sleep(interval).await;
+                self.raft.trigger().heartbeat().await.is_ok()
+            } else {
+                metrics.changed().await.is_ok()
+            };
+            if !goes_on {
+                return;
+            }
+        }
     }
 
     /// Starts an election at once, for a member that is its cluster's only voter.
@@ -355,8 +371,10 @@ fn config(options: &ConsensusOptions) -> Config {
     let election = u64::try_from(options.election_timeout.as_millis()).unwrap_or(u64::MAX);
     Config {
         cluster_name: "coracle".to_owned(),
-        heartbeat_interval: u64::try_from(options.heartbeat_interval.as_millis())
-            .unwrap_or(u64::MAX),
+        // To openraft this is also how long it waits for the answer to a heartbeat, and more than a
+        // round trip may take. The heartbeats themselves come from `Consensus::send_heartbeats`. (It
+        // looks at its timers five times in this interval.)
+        heartbeat_interval: election / 4 * 3,
         // openraft waits for the leader's lease (the maximum) and then for a draw, so that a
         // follower stands for election after 1.5 to 2 election timeouts; etcd after 1 to 2.
         election_timeout_min: election / 2,
@@ -374,16 +392,16 @@ fn config(options: &ConsensusOptions) -> Config {
     }
 }
 
-/// What openraft's own check can find wrong with our configuration. (That one also reads a text
-/// with fractions, and the tables for that are large where the store is downloaded.)
-fn check(config: &Config) -> Result<(), String> {
-    let Config { heartbeat_interval, election_timeout_min, election_timeout_max, .. } = config;
-    if election_timeout_min < election_timeout_max && election_timeout_min > heartbeat_interval {
+/// Raft's timing makes sense only if several heartbeats go into an election timeout.
+fn check(options: &ConsensusOptions) -> Result<(), String> {
+    let heartbeat = options.heartbeat_interval.as_millis();
+    let election = options.election_timeout.as_millis();
+    if election / 2 > heartbeat {
         return Ok(());
     }
     Err(format!(
-        "an election timeout of {election_timeout_max} ms is too short: it must be more than twice \
-         the heartbeat interval, which is {heartbeat_interval} ms"
+        "an election timeout of {election} ms is too short: it must be more than twice the \
+         heartbeat interval, which is {heartbeat} ms"
     ))
 }
 

@@ -5,6 +5,7 @@
 //! snapshots and the network. [`Consensus`] is what the node sees of it all.
 
 pub mod applied;
+pub(crate) mod ask;
 pub mod consensus;
 pub mod convert;
 mod force;

@@ -1,14 +1,16 @@
 //! Raft's messages to the other members, over the host's transport.
 //!
 //! One [`Network`] per target. openraft decides when to send and what to do about a failure; here
-//! messages are put into Coracle's own protobuf and answers taken out of it.
+//! messages are put into Coracle's own protobuf and answers taken out of it. How long an answer may
+//! take is decided here too, as far as openraft lets it: it would wait for a heartbeat's interval,
+//! and a round trip may be longer.
 
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::{Either, select};
+use futures_util::future::{BoxFuture, Either, select};
 use openraft::errors::{
     NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable,
 };
@@ -21,6 +23,8 @@ use openraft::raft::{
 use openraft::storage::Snapshot;
 use openraft::{AsyncRuntime, OptionalSend, RaftNetworkFactory, RaftNetworkV2};
 
+use super::ask::ask_until_answered;
+use super::consensus::ConsensusOptions;
 use super::snapshot::RaftSnapshot;
 use super::types::{CommittedLeaderId, LogId, TypeConfig, Vote};
 use crate::api::coraclepb as pb;
@@ -47,13 +51,15 @@ pub struct NetworkFactory {
     /// Called when a member answers that this one was removed from the cluster.
     pub on_removed: Arc<dyn Fn() + Send + Sync>,
     pub meters: Arc<Meters>,
+    pub options: ConsensusOptions,
 }
 
 impl<R: AsyncRuntime> RaftNetworkFactory<TypeConfig<R>> for NetworkFactory {
     type Network = Network;
 
     async fn new_client(&mut self, target: u64, _node: &EmptyNode) -> Network {
-        Network { factory: self.clone(), target, transfers: 0 }
+        let patience = self.options.heartbeat_interval;
+        Network { factory: self.clone(), target, patience, transfers: 0 }
     }
 }
 
@@ -61,6 +67,10 @@ impl<R: AsyncRuntime> RaftNetworkFactory<TypeConfig<R>> for NetworkFactory {
 pub struct Network {
     factory: NetworkFactory,
     target: u64,
+    /// How long the answer to entries may take: twice as long as the last one did, and twice as
+    /// long again each time that none came; a heartbeat's interval at least, two election timeouts
+    /// at most.
+    patience: Duration,
     /// Snapshot transfers begun, so that the receiver can tell them apart.
     transfers: u64,
 }
@@ -102,7 +112,49 @@ impl Network {
         timeout: Duration,
     ) -> Result<Response, RPCError<TypeConfig<R>>> {
         let answer = self.call(request, timeout).await;
-        answer.map_err(|error| match error {
+        answer.map_err(|error| self.raft_error(action, error))
+    }
+
+    /// Sends entries, which may be many: again only when the first are taken for lost.
+    async fn send_entries<R: AsyncRuntime>(
+        &mut self,
+        request: Request,
+    ) -> Result<Response, RPCError<TypeConfig<R>>> {
+        let start = self.factory.meters.now();
+        let answer = self.call(request, self.patience).await;
+        let ConsensusOptions { heartbeat_interval: shortest, election_timeout, .. } =
+            self.factory.options;
+        let wanted = match &answer {
+            Ok(_) => self.factory.meters.since(start) * 2,
+            Err(TransportError::Timeout(_)) => self.patience * 2,
+            Err(_) => shortest,
+        };
+        self.patience = wanted.min(election_timeout * 2).max(shortest);
+        answer.map_err(|error| self.raft_error(RPCTypes::AppendEntries, error))
+    }
+
+    /// Sends a heartbeat, and again while there is no answer: a lost one must not silence the leader
+    /// for as long as the answer may take. An answer to any of them is one to the first.
+    async fn send_heartbeat<R: AsyncRuntime>(
+        &self,
+        request: Request,
+        timeout: Duration,
+    ) -> Result<Response, RPCError<TypeConfig<R>>> {
+        let ask = || -> BoxFuture<'_, _> { Box::pin(self.call(request.clone(), timeout)) };
+        let pause = self.factory.options.heartbeat_interval;
+        let answer = ask_until_answered::<R, _>(pause, ask).await;
+        if answer.is_err() {
+            self.factory.meters.heartbeat_send_failures.add(1);
+        }
+        answer.map_err(|error| self.raft_error(RPCTypes::AppendEntries, error))
+    }
+
+    fn raft_error<R: AsyncRuntime>(
+        &self,
+        action: RPCTypes,
+        error: TransportError,
+    ) -> RPCError<TypeConfig<R>> {
+        match error {
             TransportError::Timeout(timeout) => RPCError::Timeout(Timeout {
                 action,
                 id: self.factory.own_id,
@@ -113,7 +165,7 @@ impl Network {
             TransportError::Unreachable(_) | TransportError::Refused(_) => {
                 RPCError::Unreachable(Unreachable::new(&error))
             }
-        })
+        }
     }
 
     async fn vote_call<R: AsyncRuntime>(
@@ -200,10 +252,10 @@ impl<R: AsyncRuntime> RaftNetworkV2<TypeConfig<R>> for Network {
             entries: rpc.entries.into_iter().map(Into::into).collect(),
             leader_commit: rpc.leader_commit.map(Into::into),
         });
-        let answer = self.raft_call(RPCTypes::AppendEntries, request, option.hard_ttl()).await;
-        if heartbeat && answer.is_err() {
-            self.factory.meters.heartbeat_send_failures.add(1);
-        }
+        let answer = match heartbeat {
+            true => self.send_heartbeat(request, option.hard_ttl()).await,
+            false => self.send_entries(request).await,
+        };
         let Response::AppendEntries(answer) = answer? else {
             return Err(unexpected("not the answer to append entries"));
         };

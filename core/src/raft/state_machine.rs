@@ -249,15 +249,17 @@ impl<R: AsyncRuntime> RaftStateMachine<TypeConfig<R>> for StateMachine {
         replaced.map_err(|fatal| self.stop(fatal))?;
         let (applied, membership) =
             snapshot::load_applied(&self.applier.backend).map_err(|fatal| self.stop(fatal))?;
+        let index_of = |id: Option<LogId>| id.map_or(0, |id| id.index);
         if applied != meta.last_log_id {
             return Err(self.stop(Fatal::Invariant(format!(
-                "the received snapshot holds the state of {applied:?}, not of {:?}",
-                meta.last_log_id
+                "the received snapshot holds the state of entry {}, not of {}",
+                index_of(applied),
+                index_of(meta.last_log_id)
             ))));
         }
         self.applied = applied;
         self.membership = membership;
-        let index = applied.map_or(0, |id| id.index);
+        let index = index_of(applied);
         self.shared.applied.advance(index);
         self.shared.trace.emit(|| Event::SnapshotInstalled { index });
         Ok(())
