@@ -7,10 +7,27 @@
 
 use std::io;
 
-/// gRPC status codes, by their numbers on the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub enum Code {
+macro_rules! codes {
+    ($($code:ident = $number:literal,)*) => {
+        /// gRPC status codes, by their numbers on the wire.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u32)]
+        pub enum Code {
+            $($code = $number,)*
+        }
+
+        impl Code {
+            /// The name by which gRPC's texts call it.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Code::$code => stringify!($code),)*
+                }
+            }
+        }
+    };
+}
+
+codes! {
     Canceled = 1,
     Unknown = 2,
     InvalidArgument = 3,
@@ -25,6 +42,11 @@ pub enum Code {
     Unavailable = 14,
     DataLoss = 15,
     Unauthenticated = 16,
+}
+
+/// Bytes that ought to make sense and do not, for the text of an error.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 macro_rules! errors {

@@ -15,9 +15,10 @@ const LINE_COLUMNS_MAX: usize = 100;
 /// The longest there is today (`Node::start`). It may only shrink: the aim is 70.
 const FUNCTION_LINES_MAX: usize = 78;
 /// Everything with Rust in it.
-const PACKAGES: [&str; 11] = [
+const PACKAGES: [&str; 12] = [
     "bolt",
     "core",
+    "crc32c",
     "ctl",
     "server",
     "gateway",
@@ -241,6 +242,24 @@ fn only_servers_and_tests_see_grpc() {
         |source: &Source| !["server", "tests", "bench"].iter().any(|package| source.is_in(package));
     let places = uses(may_not, &["tonic::", "tonic_prost::"]);
     expect_none("gRPC ends at the server's door", &places);
+}
+
+#[test]
+fn no_text_for_people_rests_on_debug() {
+    // They tell the log, which a page has not.
+    let logs = [
+        "core/src/node/auto_compaction.rs",
+        "core/src/node/corruption.rs",
+        "core/src/node/tasks.rs",
+        "core/src/raft/slow.rs",
+    ];
+    let in_page = |source: &Source| {
+        let is_in_page = ["core/src", "worker/src", "web/src"].iter().any(|it| source.is_in(it));
+        let is_test = source.is_test() || source.path.ends_with("_tests.rs");
+        is_in_page && !is_test && !logs.contains(&source.path.as_str())
+    };
+    let places = uses(in_page, &[":?}", ":#?}", "x?}"]);
+    expect_none("the page is compiled without what `Debug` prints", &places);
 }
 
 #[test]

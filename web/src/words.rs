@@ -55,15 +55,6 @@ fn plural(count: u64, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
-pub(crate) fn role(role: Role) -> &'static str {
-    match role {
-        Role::Follower => "follower",
-        Role::Candidate => "candidate",
-        Role::Leader => "leader",
-        Role::Learner => "learner",
-    }
-}
-
 pub(crate) fn condition(condition: &Condition) -> &'static str {
     match condition {
         Condition::Starting => "starting",
@@ -283,12 +274,17 @@ fn change_words(change: &Change, revision: i64, names: &Names) -> String {
 
 /// A key, shortened if it is long.
 fn bytes(key: &[u8]) -> String {
+    const SHORT: usize = 40;
     let text = String::from_utf8_lossy(key);
-    let mut short: String = text.chars().take(40).collect();
-    if short.len() < text.len() {
-        short.push('…');
+    let mut quoted = String::from('"');
+    for character in text.chars().take(SHORT) {
+        match character.is_control() || matches!(character, '"' | '\\') {
+            true => quoted.extend(character.escape_default()),
+            false => quoted.push(character),
+        }
     }
-    format!("{short:?}")
+    quoted.push_str(if text.chars().nth(SHORT).is_some() { "…\"" } else { "\"" });
+    quoted
 }
 
 /// What a visitor did.

@@ -599,31 +599,29 @@ pub enum Body {
     },
 }
 
-/// The RPCs that the laboratory's clients use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Method {
-    Range,
-    Put,
-    DeleteRange,
-    Txn,
-    Compact,
-    Watch,
-    LeaseGrant,
-    LeaseRevoke,
-    LeaseKeepAlive,
-    LeaseTimeToLive,
-    LeaseLeases,
-    MemberAdd,
-    MemberRemove,
-    MemberUpdate,
-    MemberList,
-    MemberPromote,
-    Alarm,
-    Status,
-    Defragment,
-    HashKv,
-    MoveLeader,
-    Snapshot,
+macro_rules! methods {
+    ($($method:ident)*) => {
+        /// The RPCs that the laboratory's clients use.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        pub enum Method {
+            $($method,)*
+        }
+
+        impl Method {
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Method::$method => stringify!($method),)*
+                }
+            }
+        }
+    };
+}
+
+methods! {
+    Range Put DeleteRange Txn Compact Watch
+    LeaseGrant LeaseRevoke LeaseKeepAlive LeaseTimeToLive LeaseLeases
+    MemberAdd MemberRemove MemberUpdate MemberList MemberPromote
+    Alarm Status Defragment HashKv MoveLeader Snapshot
 }
 
 /// 64-bit numbers in JSON: decimal strings, or plain numbers where they are small enough.

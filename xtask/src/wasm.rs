@@ -29,7 +29,9 @@ const SMALL_STD: [&str; 2] = ["-Z", "build-std-features=optimize_for_size"];
 /// A panic traps its instance at once, which the page shows as the crash that it is. Its text is
 /// had from a build for work on the page, in which a saved experiment runs the same way. Of places
 /// in the source only the file stays: by it a node's runtime knows openraft's draws for elections.
-const SMALL_CODE: &str = "-Zunstable-options -Cpanic=immediate-abort -Zlocation-detail=file";
+/// What only `Debug` would print is left out: nobody reads it there.
+const SMALL_CODE: &str = "-Zunstable-options -Cpanic=immediate-abort -Zlocation-detail=file \
+                          -Zfmt-debug=none";
 const RUSTFLAGS: &str = "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS";
 
 const DEBIAN_PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "lld-19"];

@@ -193,7 +193,7 @@ impl Applier {
             }
             Request::ClusterVersionSet(request) => {
                 let version = request.version.parse().map_err(|NoVersion| {
-                    let detail = format!("a committed cluster version {:?}", request.version);
+                    let detail = format!("a committed cluster version '{}'", request.version);
                     Fatal::Invariant(detail)
                 })?;
                 self.version.set(version);

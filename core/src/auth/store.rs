@@ -10,7 +10,7 @@ use prost::Message;
 use super::{Identity, Rights, SimpleTokens};
 use crate::api::authpb::{Role, User};
 use crate::backend::{Backend, Bucket, Contents};
-use crate::error::{Error, Fatal};
+use crate::error::{Error, Fatal, hex};
 use crate::mvcc::KeyRange;
 
 /// The keys in the bucket `auth`, and etcd's values for on and off.
@@ -70,7 +70,8 @@ impl LoadedAuth {
             None => FIRST_REVISION,
             Some(stored) => {
                 let bytes = stored[..].try_into();
-                let bytes = bytes.map_err(|_| Fatal::Backend(format!("revision {stored:?}")))?;
+                let bytes =
+                    bytes.map_err(|_| Fatal::Backend(format!("revision {}", hex(&stored))))?;
                 u64::from_be_bytes(bytes)
             }
         };
@@ -276,7 +277,7 @@ fn put_revision(backend: &Backend, revision: u64) {
 
 fn name(key: &Bytes) -> Result<String, Fatal> {
     String::from_utf8(key.to_vec())
-        .map_err(|_| Fatal::Backend(format!("the name {key:?} of a user or role")))
+        .map_err(|_| Fatal::Backend(format!("the name {} of a user or role", hex(key))))
 }
 
 /// A stored name: it came from a request, where names are text, or was checked when read.

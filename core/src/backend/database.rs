@@ -9,7 +9,7 @@ use redb::{ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition};
 
 use super::layer::Layer;
 use super::{Bucket, files};
-use crate::error::Fatal;
+use crate::error::{Fatal, hex};
 use crate::platform::{Disk, File};
 
 type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
@@ -293,7 +293,8 @@ impl DatabaseFile {
         {
             return Ok(Bytes::copy_from_slice(value));
         }
-        let detail = format!("the value at {key:02x?} in '{}' fails its checksum", bucket.name());
+        let (key, bucket) = (hex(key), bucket.name());
+        let detail = format!("the value at {key} in '{bucket}' fails its checksum");
         Err(self.corrupt(detail))
     }
 

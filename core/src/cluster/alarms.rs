@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::api::etcdserverpb::alarm_request::AlarmAction;
 use crate::api::etcdserverpb::{AlarmMember, AlarmRequest, AlarmType};
 use crate::backend::{Backend, Bucket};
-use crate::error::Fatal;
+use crate::error::{Fatal, hex};
 
 /// The raised alarms, shared by apply (the only writer) and the checks before a proposal.
 pub struct Alarms {
@@ -93,7 +93,7 @@ pub(crate) fn alarm_key((alarm, member_id): (i32, u64)) -> Bytes {
 /// The alarm with this stored key.
 pub(crate) fn alarm_of_key(key: &[u8]) -> Result<(i32, u64), Fatal> {
     let bytes: [u8; 12] =
-        key.try_into().map_err(|_| Fatal::Backend(format!("alarm key {key:?}")))?;
+        key.try_into().map_err(|_| Fatal::Backend(format!("alarm key {}", hex(key))))?;
     let (alarm, member) = bytes.split_at(4);
     let alarm = alarm.iter().fold(0, |number, byte| (number << 8) | i32::from(*byte));
     let member = member.iter().fold(0, |number, byte| (number << 8) | u64::from(*byte));

@@ -29,7 +29,7 @@ use crate::api::etcdserverpb::{
     Member, MemberPromoteRequest, MemberRemoveRequest, MemberUpdateRequest,
 };
 use crate::backend::{Backend, Bucket};
-use crate::error::{Error, Fatal};
+use crate::error::{Error, Fatal, hex};
 
 /// The table, shared by apply (the only writer) and everybody who looks members up.
 pub struct Members {
@@ -62,13 +62,13 @@ impl Members {
         let mut table = Table::default();
         for (key, value) in self.backend.scan(Bucket::Members, &[], usize::MAX)? {
             let member = Member::decode(value)
-                .map_err(|error| Fatal::Backend(format!("member record {key:?}: {error}")))?;
+                .map_err(|error| Fatal::Backend(format!("member record {}: {error}", hex(&key))))?;
             table.members.insert(member.id, member);
         }
         for (key, _) in self.backend.scan(Bucket::MembersRemoved, &[], usize::MAX)? {
             let id: [u8; 8] = key[..]
                 .try_into()
-                .map_err(|_| Fatal::Backend(format!("removed member key {key:?}")))?;
+                .map_err(|_| Fatal::Backend(format!("removed member key {}", hex(&key))))?;
             table.removed.insert(u64::from_be_bytes(id));
         }
         let mut current = self.write();

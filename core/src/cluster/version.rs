@@ -10,7 +10,7 @@ use prost::Message;
 
 use crate::api::etcdserverpb::DowngradeInfo;
 use crate::backend::{Backend, Bucket};
-use crate::error::Fatal;
+use crate::error::{Fatal, hex};
 
 /// Keys of [`Bucket::Cluster`]; etcd's own names.
 const VERSION_KEY: &[u8] = b"clusterVersion";
@@ -87,7 +87,7 @@ impl ClusterVersion {
         let mut state = State::default();
         if let Some(stored) = self.backend.get(Bucket::Cluster, VERSION_KEY)? {
             let version = std::str::from_utf8(&stored).ok().and_then(|text| text.parse().ok());
-            let unreadable = || Fatal::Backend(format!("cluster version {stored:?}"));
+            let unreadable = || Fatal::Backend(format!("cluster version {}", hex(&stored)));
             state.version = Some(version.ok_or_else(unreadable)?);
         }
         if let Some(stored) = self.backend.get(Bucket::Cluster, DOWNGRADE_KEY)? {

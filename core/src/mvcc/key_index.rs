@@ -44,7 +44,7 @@ impl KeyIndex {
 
     /// Adds a change, newer than all before.
     pub(super) fn push(&mut self, change: Change, life: Life) {
-        assert!(change > self.newest, "changes of a key come in order: {change:?}");
+        assert!(change > self.newest, "changes of a key come in order: {change}");
         self.older.push(self.newest);
         self.newest = change;
         self.life = life;

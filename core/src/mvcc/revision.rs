@@ -1,5 +1,7 @@
 //! Changes, and the form of their keys in the backend.
 
+use std::fmt;
+
 use bytes::Bytes;
 
 /// Length of a revision in the backend: main, `_`, sub.
@@ -14,6 +16,12 @@ pub struct Change {
     pub main: i64,
     /// Twice the sub-revision, plus one for a tombstone: a million indexed keys feel each byte.
     sub_and_kind: u32,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "revision {}, {}", self.main, self.sub())
+    }
 }
 
 impl Change {

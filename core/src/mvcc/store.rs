@@ -15,7 +15,7 @@ use super::txn::WriteTxn;
 use crate::api::etcdserverpb::{RangeRequest, RangeResponse};
 use crate::api::mvccpb::KeyValue;
 use crate::backend::{Backend, Bucket, Contents};
-use crate::error::{Answer, Error, Fatal};
+use crate::error::{Answer, Error, Fatal, hex};
 
 /// The revision of a store in which nothing was ever written (REV-01).
 const FIRST_REVISION: i64 = 1;
@@ -167,7 +167,7 @@ impl Store {
                 Some(stored) => values.push(decode(*change, stored)?),
                 None if self.compact_revision() > revision => return Ok(Err(Error::Compacted)),
                 None => {
-                    let detail = format!("the value of {change:?} is missing");
+                    let detail = format!("the value of {change} is missing");
                     return Err(Fatal::Backend(detail));
                 }
             }
@@ -226,11 +226,11 @@ fn index_of(contents: &dyn Contents) -> Result<(Index, i64), Fatal> {
 /// The change stored at `key` of the key bucket.
 pub(super) fn change_of(key: &[u8]) -> Result<Change, Fatal> {
     Change::from_stored_key(key)
-        .ok_or_else(|| Fatal::Backend(format!("the key bucket holds {key:02x?}, no revision")))
+        .ok_or_else(|| Fatal::Backend(format!("the key bucket holds {}, no revision", hex(&key))))
 }
 
 /// The key-value in `stored`, the value of `change`.
 pub(super) fn decode(change: Change, stored: Bytes) -> Result<KeyValue, Fatal> {
     KeyValue::decode(stored)
-        .map_err(|error| Fatal::Backend(format!("the value of {change:?} is damaged: {error}")))
+        .map_err(|error| Fatal::Backend(format!("the value of {change} is damaged: {error}")))
 }

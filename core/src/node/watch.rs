@@ -107,5 +107,5 @@ impl<P: Platform> NodeWatch<P> {
 
 /// An error as Go prints it: that is how etcd words why there is no watcher.
 fn go_text(error: &Error) -> String {
-    format!("rpc error: code = {:?} desc = {}", error.code(), error.message())
+    format!("rpc error: code = {} desc = {}", error.code().name(), error.message())
 }

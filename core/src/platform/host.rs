@@ -118,7 +118,7 @@ pub enum TransportError {
     #[error("cannot reach the peer: {0}")]
     Unreachable(String),
     /// The answer did not come in time; the peer may have carried the request out.
-    #[error("the peer did not answer within {0:?}")]
+    #[error("the peer did not answer within {} ms", .0.as_millis())]
     Timeout(Duration),
     /// The connection broke while waiting; the peer may have carried the request out.
     #[error("the connection to the peer broke: {0}")]

@@ -13,7 +13,7 @@ use super::{CONF_STATE, CONSISTENT_INDEX, REMOVED, TERM, member_key};
 use crate::api::etcdserverpb::{AlarmMember, Member};
 use crate::backend::{BackendView, Bucket};
 use crate::cluster::alarm_of_key;
-use crate::error::Fatal;
+use crate::error::{Fatal, hex};
 use crate::mvcc::{FINISHED_COMPACTION, SCHEDULED_COMPACTION};
 use crate::raft::snapshot::view_applied;
 
@@ -226,7 +226,7 @@ fn removed(view: &BackendView) -> Result<Entries, Fatal> {
     for (key, _) in view.scan(Bucket::MembersRemoved, &[], usize::MAX)? {
         let id = key[..]
             .try_into()
-            .map_err(|_| Fatal::Backend(format!("removed member key {key:?}")))?;
+            .map_err(|_| Fatal::Backend(format!("removed member key {}", hex(&key))))?;
         removed.push((member_key(u64::from_be_bytes(id)), REMOVED.to_vec()));
     }
     Ok(sorted(removed.into_iter()))

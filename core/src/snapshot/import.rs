@@ -17,7 +17,7 @@ use crate::api::etcdserverpb::{AlarmMember, Member};
 use crate::api::mvccpb::KeyValue;
 use crate::backend::{Bucket, Restorer};
 use crate::cluster::{alarm_key, bootstrap_members, cluster_id, member_record};
-use crate::error::Fatal;
+use crate::error::{Fatal, hex};
 use crate::mvcc::{Change, FINISHED_COMPACTION, SCHEDULED_COMPACTION};
 use crate::node::{identity_record, own_member};
 use crate::platform::Disk;
@@ -160,10 +160,10 @@ fn is_compaction(key: &[u8]) -> bool {
 fn check_change(key: &[u8], value: &Bytes) -> Result<Change, String> {
     let change = check_revision(key)?;
     let kv = KeyValue::decode(value.clone())
-        .map_err(|error| format!("at {change:?} no key: {error}"))?;
+        .map_err(|error| format!("at {change} no key: {error}"))?;
     if !(0..=change.main).contains(&kv.create_revision) || !(0..=LAST_NUMBER).contains(&kv.version)
     {
-        return Err(format!("at {change:?} a key of no possible history"));
+        return Err(format!("at {change} a key of no possible history"));
     }
     Ok(change)
 }
@@ -172,14 +172,14 @@ fn check_change(key: &[u8], value: &Bytes) -> Result<Change, String> {
 fn check_revision(key: &[u8]) -> Result<Change, String> {
     Change::from_stored_key(key)
         .filter(|change| (1..=LAST_NUMBER).contains(&change.main))
-        .ok_or_else(|| format!("{key:02x?}, which is no revision"))
+        .ok_or_else(|| format!("{}, which is no revision", hex(key)))
 }
 
 fn check_lease(key: &[u8], value: &Bytes) -> Result<(), String> {
     let lease = pb::LeaseRecord::decode(value.clone())
-        .map_err(|error| format!("at {key:02x?} no lease: {error}"))?;
+        .map_err(|error| format!("at {} no lease: {error}", hex(key)))?;
     if key != lease.id.to_be_bytes() {
-        return Err(format!("at {key:02x?} the lease {:x}", lease.id));
+        return Err(format!("at {} the lease {:x}", hex(key), lease.id));
     }
     Ok(())
 }

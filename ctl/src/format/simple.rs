@@ -70,7 +70,7 @@ pub(super) fn render(output: &Output, style: Style) -> Rendered {
             line!(out, "Leadership transferred from {from:x} to {to:x}");
         }
         Output::Downgrade(action, response) => {
-            let done = action.as_str_name().to_lowercase();
+            let done = action.as_str_name().to_ascii_lowercase();
             let version = &response.version;
             line!(out, "Downgrade {done} success, cluster version {version}");
         }

@@ -68,7 +68,7 @@ impl Node {
             id: node.id,
             up: node.condition == Condition::Up,
             condition: words::condition(&node.condition),
-            role: words::role(node.role),
+            role: node.role.name(),
             term: node.term.to_string(),
             leader: node.leader,
             last_index: node.last_index.to_string(),

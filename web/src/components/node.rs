@@ -77,7 +77,7 @@ pub(crate) fn NodeShape(props: &Props) -> Html {
     let desk = use_desk();
     let Props { node, at, radius, .. } = *props;
     let face = use_slice(node, face);
-    let role = words::role(face.role);
+    let role = face.role.name();
     let condition = words::condition(&face.condition);
     let mut class = classes!(
         "node",
@@ -162,7 +162,7 @@ fn badge(condition: &Condition, radius: f64) -> Html {
 
 fn labels(face: &Face, props: &Props) -> Html {
     let name = match &face.condition {
-        Condition::Up => words::role(face.role),
+        Condition::Up => face.role.name(),
         condition => words::condition(condition),
     };
     let facts = match (props.is_dense, face.applied == face.commit) {

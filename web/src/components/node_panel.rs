@@ -41,7 +41,7 @@ pub(crate) fn NodePanel(props: &Props) -> Html {
             <h2>{ words::node_first(view.id) }
                 <span class={classes!("role", format!("is-{}", words::condition(&view.condition)))}>
                     { match view.condition {
-                        Condition::Up => words::role(view.role),
+                        Condition::Up => view.role.name(),
                         ref other => words::condition(other),
                     } }
                 </span>

@@ -108,7 +108,7 @@ impl Transport for LabTransport {
     ) -> BoxFuture<'static, Result<PeerResponse, TransportError>> {
         let number = target.urls.iter().find_map(|url| number_at(url));
         let Some(number) = number.filter(|number| *number != self.own) else {
-            let text = format!("no node at {:?}", target.urls);
+            let text = format!("no node at {}", target.urls.join(", "));
             return Box::pin(async { Err(TransportError::Unreachable(text)) });
         };
         let shared = self.shared.clone();

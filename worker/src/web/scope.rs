@@ -72,7 +72,7 @@ pub(super) async fn breathe() {
 pub(super) fn text(error: &JsValue) -> String {
     match error.dyn_ref::<js_sys::Error>() {
         Some(error) => format!("{}: {}", error.name(), error.message()),
-        None => error.as_string().unwrap_or_else(|| format!("{error:?}")),
+        None => error.as_string().unwrap_or_else(|| "an error without a text".to_owned()),
     }
 }
 
