@@ -18,6 +18,7 @@ pub mod mvcc;
 pub mod node;
 pub mod platform;
 pub mod raft;
+pub mod small_map;
 pub mod snapshot;
 pub mod trace;
 pub mod wal;

@@ -8,6 +8,7 @@ use std::io;
 use std::sync::Arc;
 
 use coracle_core::platform::{Disk, MemoryDisk};
+use coracle_core::small_map::SmallMap;
 use coracle_worker::conductor::{Boot, Conductor, DiskImage, Task};
 use coracle_worker::node::{NodeProcess, step_bytes};
 use coracle_worker::protocol::{
@@ -227,7 +228,7 @@ impl Laboratory {
     }
 
     /// The images of all disks, as a reloaded page finds them.
-    pub fn images(&self) -> BTreeMap<NodeNumber, DiskImage> {
+    pub fn images(&self) -> SmallMap<NodeNumber, DiskImage> {
         let image = |disk: &MemoryDisk| image_of(disk).expect("memory can be read");
         self.disks.iter().map(|(node, disk)| (*node, image(disk))).collect()
     }
@@ -244,7 +245,7 @@ pub fn leader_of(lab: &Lab) -> Option<NodeNumber> {
 
 fn disk_of(image: &DiskImage) -> io::Result<MemoryDisk> {
     let disk = MemoryDisk::default();
-    for (name, bytes) in image {
+    for (name, bytes) in image.iter() {
         disk.open(name, true)?.write_at(0, bytes)?;
     }
     Ok(disk)

@@ -1,9 +1,9 @@
 //! The engine as the page sees it: the only file that knows that there is a worker.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use coracle_core::small_map::SmallMap;
 use coracle_worker::protocol::{Answer, NodeNumber, Report, Request, Stream};
 use futures_channel::oneshot;
 use js_sys::{Array, Reflect, Uint8Array};
@@ -30,8 +30,8 @@ struct Inner {
     outbox: RefCell<Vec<Request>>,
     is_leaving: Cell<bool>,
     last_id: Cell<u64>,
-    answers: RefCell<BTreeMap<u64, oneshot::Sender<Result<Answer, String>>>>,
-    commands: RefCell<BTreeMap<u64, Command>>,
+    answers: RefCell<SmallMap<u64, oneshot::Sender<Result<Answer, String>>>>,
+    commands: RefCell<SmallMap<u64, Command>>,
     readiness: RefCell<Readiness>,
 }
 

@@ -1,15 +1,15 @@
 //! A [`Disk`] in memory: for tests, and for hosts that have no storage. Nothing survives a drop.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::{Disk, File};
+use crate::small_map::SmallMap;
 
 /// Files as byte vectors. Clones share the same files, so a "restart" is another clone.
 #[derive(Clone, Default)]
 pub struct MemoryDisk {
-    files: Arc<Mutex<BTreeMap<String, Arc<MemoryFile>>>>,
+    files: Arc<Mutex<SmallMap<String, Arc<MemoryFile>>>>,
 }
 
 #[derive(Default)]

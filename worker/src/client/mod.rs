@@ -9,7 +9,6 @@ mod terminal;
 mod words;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,6 +16,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use coracle_core::platform::step::Executor;
+use coracle_core::small_map::SmallMap;
 use futures_util::future::{FutureExt, LocalBoxFuture};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
@@ -43,7 +43,7 @@ pub(crate) struct ClientProcess {
     executor: Executor,
     wire: SharedWire,
     outbox: Outbox,
-    keyboards: BTreeMap<u64, Rc<RefCell<Keyboard>>>,
+    keyboards: SmallMap<u64, Rc<RefCell<Keyboard>>>,
     work: FuturesUnordered<LocalBoxFuture<'static, Ended>>,
     woken: Arc<Woken>,
 }
@@ -63,7 +63,7 @@ impl ClientProcess {
             executor: Executor::new(seed),
             wire: SharedWire::default(),
             outbox: Outbox::default(),
-            keyboards: BTreeMap::new(),
+            keyboards: SmallMap::new(),
             work: FuturesUnordered::new(),
             woken: Arc::new(Woken(AtomicBool::new(false))),
         }

@@ -1,17 +1,19 @@
 //! etcd's client over packets: what gRPC is for the native command line.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use coracle_core::api::etcdserverpb::*;
 use coracle_core::platform::step::StepRuntime;
+use coracle_core::small_map::SmallMap;
 use coracle_ctl::client::{Client, Duplex, Replies, Reply, Requests, RpcError};
 use futures_channel::mpsc;
-use futures_util::{Stream, StreamExt};
+use futures_util::{FutureExt, Stream, StreamExt};
 use openraft_rt::AsyncRuntime;
 use prost::Message;
 
@@ -29,7 +31,7 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Default)]
 pub(super) struct Wire {
     pub(super) outgoing: VecDeque<(NodeNumber, Body)>,
-    calls: BTreeMap<u64, OpenCall>,
+    calls: SmallMap<u64, OpenCall>,
     next_call: u64,
 }
 
@@ -93,8 +95,8 @@ impl Call {
         Call { wire: wire.clone(), node, id, replies, ended: false }
     }
 
-    fn open(&self, method: Method, request: &impl Message) {
-        let body = Body::Rpc { call: self.id, method, data: request.encode_to_vec() };
+    fn open(&self, method: Method, request: Vec<u8>) {
+        let body = Body::Rpc { call: self.id, method, data: request };
         self.wire.borrow_mut().outgoing.push_back((self.node, body));
     }
 }
@@ -118,8 +120,9 @@ impl Drop for Call {
     }
 }
 
-fn decode<T: Message + Default>(data: &[u8]) -> Result<T, RpcError> {
-    T::decode(data).map_err(|error| RpcError { code: INTERNAL, message: error.to_string() })
+fn decode<T: Message + Default>(data: Vec<u8>) -> Result<T, RpcError> {
+    let decoded = T::decode(Bytes::from(data));
+    decoded.map_err(|error| RpcError { code: INTERNAL, message: error.to_string() })
 }
 
 /// A client of one or more nodes.
@@ -152,16 +155,16 @@ impl LabClient {
 
     /// Makes a unary call, on the next node too where that is safe. While no node can be reached it
     /// goes on trying, as gRPC does: the caller's timeout ends it.
-    async fn call<A: Message + Default>(
+    async fn call(
         &self,
         effect: Effect,
         method: Method,
-        request: impl Message,
-    ) -> Result<A, RpcError> {
+        request: Vec<u8>,
+    ) -> Result<Vec<u8>, RpcError> {
         loop {
             for (index, node) in self.nodes.iter().enumerate() {
-                let error = match self.attempt(*node, method, &request).await {
-                    Ok(data) => return decode(&data),
+                let error = match self.attempt(*node, method, request.clone()).await {
+                    Ok(data) => return Ok(data),
                     Err(error) => error,
                 };
                 let refused = error.code == UNAVAILABLE && error.message.contains(REFUSED);
@@ -179,7 +182,7 @@ impl LabClient {
         &self,
         node: NodeNumber,
         method: Method,
-        request: &impl Message,
+        request: Vec<u8>,
     ) -> Result<Vec<u8>, RpcError> {
         let mut call = Call::new(&self.wire, node);
         call.open(method, request);
@@ -213,7 +216,7 @@ impl LabClient {
 }
 
 fn replies<A: Message + Default + 'static>(call: Call) -> Replies<A> {
-    call.map(|reply| reply.and_then(|data| decode(&data))).boxed_local()
+    call.map(|reply| reply.and_then(decode)).boxed_local()
 }
 
 /// The requests of a stream; the first one opens the call.
@@ -254,7 +257,8 @@ impl Drop for Sender {
 macro_rules! unary {
     ($($function:ident $effect:ident $method:ident $request:ident $reply:ident;)*) => {$(
         fn $function(&self, message: $request) -> Reply<'_, $reply> {
-            Box::pin(self.call($effect, Method::$method, message))
+            let call = self.call($effect, Method::$method, message.encode_to_vec());
+            call.boxed_local().map(|data| decode(data?)).boxed_local()
         }
     )*};
 }
@@ -292,7 +296,7 @@ impl Client for LabClient {
 
     fn snapshot(&self, request: SnapshotRequest) -> Replies<SnapshotResponse> {
         let call = Call::new(&self.wire, self.nodes[0]);
-        call.open(Method::Snapshot, &request);
+        call.open(Method::Snapshot, request.encode_to_vec());
         replies(call)
     }
 }

@@ -29,7 +29,9 @@ impl Conductor {
         }
         let condition = |number| self.nodes.get(number).map(|node: &NodeState| &node.condition);
         match action {
-            Action::Restart(number) if self.nodes[number].has_process() => {
+            Action::Restart(number)
+                if self.nodes.get(number).is_some_and(NodeState::has_process) =>
+            {
                 Err(format!("node {number} runs already"))
             }
             Action::Resume(number) if condition(number) != Some(&Condition::Paused) => {

@@ -1,5 +1,6 @@
 //! Messages in words: the kind, and the fields that a learner compares.
 
+use bytes::Bytes;
 use coracle_core::api::coraclepb as pb;
 use coracle_core::api::coraclepb::peer_request::Request;
 use coracle_core::api::coraclepb::peer_response::Response;
@@ -31,14 +32,19 @@ impl Fields {
     }
 }
 
+/// A copy to decode, of the type that nodes decode: the code for another one would be as large.
+fn bytes(data: &[u8]) -> Bytes {
+    Bytes::copy_from_slice(data)
+}
+
 /// What `body` says. `asked` is the kind of the request that an answer belongs to.
 pub(super) fn describe(body: &Body, asked: Option<MessageKind>) -> Message {
     match body {
-        Body::PeerRequest { data, .. } => match pb::PeerRequest::decode(&**data) {
+        Body::PeerRequest { data, .. } => match pb::PeerRequest::decode(bytes(data)) {
             Ok(pb::PeerRequest { request: Some(request), .. }) => describe_request(&request),
             _ => message(MessageKind::Other, false, Fields(Vec::new())),
         },
-        Body::PeerAnswer { data, .. } => match pb::PeerResponse::decode(&**data) {
+        Body::PeerAnswer { data, .. } => match pb::PeerResponse::decode(bytes(data)) {
             Ok(pb::PeerResponse { response: Some(response) }) => describe_answer(&response, asked),
             _ => message(MessageKind::Other, true, Fields(Vec::new())),
         },
@@ -144,7 +150,7 @@ fn describe_rpc(body: &Body) -> Message {
     let fields = Fields(Vec::new());
     let (answer, fields) = match body {
         Body::Rpc { method, data, .. } => {
-            (false, fields.add("call", format!("{method:?}")).add("bytes", data.len()))
+            (false, fields.add("call", method.name()).add("bytes", data.len()))
         }
         Body::RpcRequest { data, .. } => (false, fields.add("bytes", data.len())),
         Body::RpcHalfClose { .. } => (false, fields.add("says", "no more requests")),
@@ -159,6 +165,6 @@ fn describe_rpc(body: &Body) -> Message {
 /// Whether `body` grants a vote.
 pub(super) fn grants_vote(body: &Body) -> bool {
     let Body::PeerAnswer { data, .. } = body else { return false };
-    let answer = pb::PeerResponse::decode(&**data).ok().and_then(|answer| answer.response);
+    let answer = pb::PeerResponse::decode(bytes(data)).ok().and_then(|answer| answer.response);
     matches!(answer, Some(Response::Vote(answer)) if answer.granted)
 }

@@ -1,10 +1,9 @@
 //! An experiment as a text: how it began, and what the visitor did when. Replayed, it is the same
 //! run, since everything else follows from the seed.
 
-use std::collections::BTreeMap;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use coracle_core::small_map::SmallMap;
 use serde::{Deserialize, Serialize};
 
 use super::{Boot, DiskImage};
@@ -19,7 +18,7 @@ pub(super) struct Experiment {
     settings: Settings,
     memory: Option<String>,
     /// Files in base64.
-    disks: BTreeMap<NodeNumber, BTreeMap<String, String>>,
+    disks: SmallMap<NodeNumber, SmallMap<String, String>>,
     pub(super) actions: Vec<(Nanos, Action)>,
     /// When it was saved, in virtual time.
     pub(super) until: Nanos,
@@ -66,7 +65,7 @@ impl Experiment {
 
     /// How it began.
     pub(super) fn boot(&self) -> Result<Boot, String> {
-        let decode = |files: &BTreeMap<String, String>| -> Result<DiskImage, String> {
+        let decode = |files: &SmallMap<String, String>| -> Result<DiskImage, String> {
             let decoded = files.iter().map(|(name, text)| {
                 let bytes = STANDARD.decode(text).map_err(|error| format!("{name}: {error}"))?;
                 Ok((name.clone(), bytes))

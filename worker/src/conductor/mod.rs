@@ -20,9 +20,10 @@ mod round;
 mod trace;
 mod view;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use coracle_core::platform::SplitMix64;
+use coracle_core::small_map::SmallMap;
 use serde::{Deserialize, Serialize};
 
 use self::check::Checker;
@@ -39,7 +40,7 @@ use crate::protocol::{
 };
 
 /// The files of a disk, by name.
-pub type DiskImage = BTreeMap<String, Vec<u8>>;
+pub type DiskImage = SmallMap<String, Vec<u8>>;
 
 /// What an experiment begins with.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -47,7 +48,7 @@ pub struct Boot {
     pub settings: Settings,
     /// What the last [`Task::Remember`] said, if there are disks from before.
     pub memory: Option<String>,
-    pub disks: BTreeMap<NodeNumber, DiskImage>,
+    pub disks: SmallMap<NodeNumber, DiskImage>,
 }
 
 /// Something for the host to do, in order.
@@ -73,7 +74,7 @@ pub struct Conductor {
     /// Everything up to this moment has happened.
     now: Nanos,
     pace: Pace,
-    nodes: BTreeMap<NodeNumber, NodeState>,
+    nodes: SmallMap<NodeNumber, NodeState>,
     /// The members of the cluster when it was formed.
     initial: Vec<NodeNumber>,
     client: ClientProcess,
@@ -98,7 +99,7 @@ pub struct Conductor {
     lost: Vec<(PacketId, Nanos)>,
     delayed: Vec<(PacketId, Nanos)>,
     /// Nodes whose hash is awaited, and the requests that wait for them.
-    hashes: BTreeSet<NodeNumber>,
+    hashes: SmallMap<NodeNumber, ()>,
     hash_requests: Vec<u64>,
     /// The terminal's commands by the page's numbers and by ours.
     commands: BTreeMap<u64, u64>,
@@ -135,7 +136,7 @@ impl Conductor {
         let mut conductor = Conductor {
             now: 0,
             pace: Pace::new(speed),
-            nodes: BTreeMap::new(),
+            nodes: SmallMap::new(),
             initial: memory.initial,
             client: ClientProcess::new(seed),
             links: Links::new(seed, boot.settings.network),
@@ -156,7 +157,7 @@ impl Conductor {
             sent: VecDeque::new(),
             lost: Vec::new(),
             delayed: Vec::new(),
-            hashes: BTreeSet::new(),
+            hashes: SmallMap::new(),
             hash_requests: Vec::new(),
             commands: BTreeMap::new(),
             next_command: 1,
@@ -273,7 +274,7 @@ impl Conductor {
             self.next_command += 1;
             self.commands.insert(id, page_id);
             if advance && self.pace.paused() {
-                self.pace.advancing.insert(id);
+                self.pace.advancing.insert(id, ());
             }
             burst.push(action);
         }
@@ -353,7 +354,7 @@ impl Conductor {
 
     fn node(&mut self, number: NodeNumber) -> &mut NodeState {
         let latency = self.boot.settings.disk_latency_us;
-        self.nodes.entry(number).or_insert_with(|| NodeState::new(number, true, latency))
+        self.nodes.get_or_insert_with(number, || NodeState::new(number, true, latency))
     }
 
     fn input(&mut self, node: NodeNumber, input: Input) {

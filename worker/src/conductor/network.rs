@@ -3,9 +3,8 @@
 //! Every one-way link draws from a stream of random numbers of its own, the same number of draws
 //! for every packet, so that a change of one link or of its settings leaves the others as they are.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use coracle_core::platform::SplitMix64;
+use coracle_core::small_map::SmallMap;
 
 use crate::protocol::{CLIENT, LinkView, Nanos, Network, NetworkChange, NodeNumber};
 
@@ -18,9 +17,9 @@ const NANOS_PER_MICRO: Nanos = 1_000;
 pub(super) struct Links {
     seed: u64,
     pub(super) network: Network,
-    cut: BTreeSet<Way>,
-    own: BTreeMap<Way, Network>,
-    random: BTreeMap<Way, SplitMix64>,
+    cut: SmallMap<Way, ()>,
+    own: SmallMap<Way, Network>,
+    random: SmallMap<Way, SplitMix64>,
 }
 
 /// What becomes of one packet.
@@ -34,7 +33,7 @@ pub(super) struct Fate {
 
 impl Links {
     pub(super) fn new(seed: u64, network: Network) -> Links {
-        let (cut, own, random) = (BTreeSet::new(), BTreeMap::new(), BTreeMap::new());
+        let (cut, own, random) = Default::default();
         Links { seed, network, cut, own, random }
     }
 
@@ -50,10 +49,8 @@ impl Links {
             return Fate { delay, lost: false, duplicate: None };
         }
         let seed = self.seed ^ (u64::from(from) << 48) ^ (u64::from(to) << 56);
-        let random = self
-            .random
-            .entry((from, to))
-            .or_insert_with(|| SplitMix64(SplitMix64(seed).next_u64()));
+        let random =
+            self.random.get_or_insert_with((from, to), || SplitMix64(SplitMix64(seed).next_u64()));
         let draws = [random.next_u64(), random.next_u64(), random.next_u64(), random.next_u64()];
         let delay = |draw: u64| {
             let jitter = draw % (u64::from(network.jitter_us) * NANOS_PER_MICRO + 1);
@@ -75,12 +72,12 @@ impl Links {
     }
 
     pub(super) fn is_cut(&self, from: NodeNumber, to: NodeNumber) -> bool {
-        self.cut.contains(&(from, to))
+        self.cut.contains_key(&(from, to))
     }
 
     pub(super) fn cut(&mut self, from: NodeNumber, to: NodeNumber) {
         if from != to {
-            self.cut.insert((from, to));
+            self.cut.insert((from, to), ());
         }
     }
 
@@ -135,14 +132,15 @@ impl Links {
 
     /// The ways that are not as the others.
     pub(super) fn views(&self) -> Vec<LinkView> {
-        let ways: BTreeSet<Way> = self.cut.iter().chain(self.own.keys()).copied().collect();
-        let view = |(from, to): Way| LinkView {
+        let ways = self.cut.keys().chain(self.own.keys()).map(|way| (*way, ()));
+        let ways: SmallMap<Way, ()> = ways.collect();
+        let view = |&(from, to): &Way| LinkView {
             from,
             to,
-            cut: self.cut.contains(&(from, to)),
+            cut: self.cut.contains_key(&(from, to)),
             own: self.own.get(&(from, to)).copied(),
         };
-        ways.into_iter().map(view).collect()
+        ways.keys().map(view).collect()
     }
 }
 

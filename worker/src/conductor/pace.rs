@@ -1,6 +1,6 @@
 //! How far virtual time may go.
 
-use std::collections::BTreeSet;
+use coracle_core::small_map::SmallMap;
 
 use crate::protocol::{MILLISECOND, Nanos, Speed, Step};
 
@@ -21,7 +21,7 @@ pub(super) struct Pace {
     /// A run that was asked for: its request, and when it ends.
     pub(super) run: Option<(u64, Nanos)>,
     /// Commands for which paused time goes on.
-    pub(super) advancing: BTreeSet<u64>,
+    pub(super) advancing: SmallMap<u64, ()>,
     pub(super) step: Option<Step>,
 }
 
@@ -33,7 +33,7 @@ impl Pace {
             last_tick_ms: None,
             real: 0,
             run: None,
-            advancing: BTreeSet::new(),
+            advancing: SmallMap::new(),
             step: None,
         }
     }

@@ -1,7 +1,6 @@
 //! Rounds: which window of time comes next, who is stepped in it, and what came out.
 
-use std::collections::BTreeMap;
-
+use coracle_core::small_map::SmallMap;
 use coracle_core::trace::Event;
 
 use super::describe::{describe, grants_vote};
@@ -34,7 +33,7 @@ pub(super) struct Parcel {
 pub(super) struct Round {
     until: Nanos,
     waiting: usize,
-    outputs: BTreeMap<NodeNumber, StepOutput>,
+    outputs: SmallMap<NodeNumber, StepOutput>,
     died: Vec<(NodeNumber, String)>,
     records: Vec<Record>,
     /// Packets of the client, and refusals in the name of nodes that do not run.
@@ -155,7 +154,7 @@ impl Conductor {
         let mut round = Round {
             until,
             waiting: 0,
-            outputs: BTreeMap::new(),
+            outputs: SmallMap::new(),
             died: Vec::new(),
             records: Vec::new(),
             packets: Vec::new(),

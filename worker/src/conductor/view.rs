@@ -55,7 +55,7 @@ impl Conductor {
             node.status.store_hash = None;
             if node.condition == Condition::Up {
                 node.inputs.push((self.now, Input::Hash));
-                self.hashes.insert(node.number);
+                self.hashes.insert(node.number, ());
             }
         }
         self.answer_hashes();

@@ -10,16 +10,17 @@ mod disk;
 mod platform;
 mod rpc;
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use coracle_core::api::coraclepb::{PeerRequest, PeerResponse};
 use coracle_core::api::etcdserverpb::{HashKvRequest, MoveLeaderRequest};
 use coracle_core::auth::Caller;
 use coracle_core::node::{InitialClusterState, Node, NodeConfig, StopReason};
 use coracle_core::platform::Disk;
 use coracle_core::platform::step::{Executor, Tag};
+use coracle_core::small_map::SmallMap;
 use coracle_core::trace::{Event, Role};
 use coracle_core::wal::WalOptions;
 use futures_channel::oneshot;
@@ -73,7 +74,7 @@ pub(crate) struct State {
     pub(crate) events: Vec<(Nanos, Event)>,
     pub(crate) disk: DiskFaults,
     /// Calls to other members that wait for an answer.
-    pub(crate) waiting: BTreeMap<u64, oneshot::Sender<PeerResponse>>,
+    pub(crate) waiting: SmallMap<u64, oneshot::Sender<PeerResponse>>,
     pub(crate) next_call: u64,
     pub(crate) node: Option<Arc<LabNode>>,
     stopped: Option<Stopped>,
@@ -268,7 +269,9 @@ impl NodeProcess {
             }
             Body::PeerAnswer { call, data } => {
                 let waiting = self.shared.lock().waiting.remove(&call);
-                if let (Some(waiting), Ok(answer)) = (waiting, PeerResponse::decode(&*data)) {
+                if let (Some(waiting), Ok(answer)) =
+                    (waiting, PeerResponse::decode(Bytes::from(data)))
+                {
                     // Whoever asked may have given up.
                     let _ = waiting.send(answer);
                 }
@@ -289,7 +292,7 @@ impl NodeProcess {
         member: u64,
         data: Vec<u8>,
     ) {
-        let Ok(request) = PeerRequest::decode(&*data) else { return };
+        let Ok(request) = PeerRequest::decode(Bytes::from(data)) else { return };
         let heard = platform::hears(&request);
         let shared = self.shared.clone();
         self.executor.spawn(TAG, async move {

@@ -3,15 +3,16 @@
 //! A call is opened by its first request, may get more, and ends with [`Body::RpcEnd`]. What a
 //! request means is the node's business; here it is decoded, handed over, and the answer encoded.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use coracle_core::api::etcdserverpb::{
     LeaseKeepAliveRequest, RangeRequest, SnapshotRequest, WatchRequest,
 };
 use coracle_core::auth::Caller;
 use coracle_core::error::Error;
 use coracle_core::platform::step::{Executor, Tag};
+use coracle_core::small_map::SmallMap;
 use futures_channel::mpsc;
 use futures_util::StreamExt;
 use futures_util::future::{AbortHandle, Abortable, Either, select};
@@ -30,7 +31,7 @@ type Failure = (u32, String);
 /// The calls under way.
 #[derive(Default)]
 pub(super) struct Calls {
-    open: BTreeMap<u64, Call>,
+    open: SmallMap<u64, Call>,
 }
 
 struct Call {
@@ -118,8 +119,8 @@ impl Calls {
     }
 }
 
-fn decode<T: Message + Default>(data: &[u8]) -> Result<T, Failure> {
-    T::decode(data).map_err(|error| (INVALID_ARGUMENT, error.to_string()))
+fn decode<T: Message + Default>(data: Vec<u8>) -> Result<T, Failure> {
+    T::decode(Bytes::from(data)).map_err(|error| (INVALID_ARGUMENT, error.to_string()))
 }
 
 fn failure(error: Error) -> Failure {
@@ -145,12 +146,12 @@ async fn serve(
     /// Hands the request to the node's method of the same meaning.
     macro_rules! unary {
         ($method:ident) => {
-            replies.send(&node.$method(&by, decode(&data)?).await.map_err(failure)?)
+            replies.send(&node.$method(&by, decode(data)?).await.map_err(failure)?)
         };
     }
     match method {
         Method::Range => {
-            let request: RangeRequest = decode(&data)?;
+            let request: RangeRequest = decode(data)?;
             if !request.serializable && node.is_learner() {
                 return Err(failure(Error::NotSupportedForLearner));
             }
@@ -174,7 +175,7 @@ async fn serve(
         Method::Defragment => unary!(defragment),
         Method::HashKv => unary!(hash_kv),
         Method::MoveLeader => unary!(move_leader),
-        Method::Snapshot => snapshot(node, &data, replies).await?,
+        Method::Snapshot => snapshot(node, data, replies).await?,
         // Served above.
         Method::Watch | Method::LeaseKeepAlive => {}
     }
@@ -214,7 +215,7 @@ async fn watch(
             }
         };
         match event {
-            Either::Left(Some(data)) => watch.request(decode::<WatchRequest>(&data)?),
+            Either::Left(Some(data)) => watch.request(decode::<WatchRequest>(data)?),
             Either::Left(None) => open = false,
             Either::Right(Some(response)) => replies.send(&response),
             Either::Right(None) => return Err(failure(Error::Stopped)),
@@ -228,13 +229,13 @@ async fn keep_alive(
     replies: &Replies,
 ) -> Result<(), Failure> {
     while let Some(data) = requests.next().await {
-        let request: LeaseKeepAliveRequest = decode(&data)?;
+        let request: LeaseKeepAliveRequest = decode(data)?;
         replies.send(&node.lease_keep_alive(&Caller::anonymous(), request).await.map_err(failure)?);
     }
     Ok(())
 }
 
-async fn snapshot(node: Arc<LabNode>, data: &[u8], replies: &Replies) -> Result<(), Failure> {
+async fn snapshot(node: Arc<LabNode>, data: Vec<u8>, replies: &Replies) -> Result<(), Failure> {
     let _: SnapshotRequest = decode(data)?;
     let mut snapshot = node.snapshot(&Caller::anonymous()).await.map_err(failure)?;
     while let Some(blob) = snapshot.next().await {

@@ -92,7 +92,7 @@ fn fill(disk: &dyn Disk, image: &DiskImage) -> std::io::Result<()> {
     for name in disk.list()? {
         disk.remove(&name)?;
     }
-    for (name, bytes) in image {
+    for (name, bytes) in image.iter() {
         let file = disk.open(name, true)?;
         file.write_at(0, bytes)?;
         file.sync()?;

@@ -1,9 +1,9 @@
 //! The nodes' workers, as the conductor's worker sees them: made, asked, and terminated.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use coracle_core::small_map::SmallMap;
 use futures_channel::oneshot;
 use futures_util::future::{Either, join_all, select};
 use wasm_bindgen::prelude::*;
@@ -26,10 +26,10 @@ pub(super) type Outcome = (NodeNumber, Result<StepOutput, String>);
 pub(super) struct Processes {
     /// Where disks are; `None` is in memory.
     disks: RefCell<Option<Disks>>,
-    running: RefCell<BTreeMap<NodeNumber, Rc<Process>>>,
+    running: RefCell<SmallMap<NodeNumber, Rc<Process>>>,
     /// Made before it was known for which nodes.
     spares: RefCell<Vec<Process>>,
-    images: RefCell<BTreeMap<NodeNumber, DiskImage>>,
+    images: RefCell<SmallMap<NodeNumber, DiskImage>>,
 }
 
 impl Processes {
@@ -46,13 +46,15 @@ impl Processes {
 
     /// Does all tasks: those of one node in their order, different nodes in parallel.
     pub(super) async fn perform(&self, tasks: Vec<Task>) -> Vec<Outcome> {
-        let mut of_nodes: BTreeMap<NodeNumber, Vec<Task>> = BTreeMap::new();
+        let mut of_nodes: SmallMap<NodeNumber, Vec<Task>> = SmallMap::new();
         for task in tasks {
             match &task {
                 Task::Spawn { node, .. }
                 | Task::Kill { node }
                 | Task::Discard { node }
-                | Task::Step { node, .. } => of_nodes.entry(*node).or_default().push(task),
+                | Task::Step { node, .. } => {
+                    of_nodes.get_or_insert_with(*node, Vec::new).push(task)
+                }
                 Task::Remember(text) => self.remember(text),
             }
         }

@@ -3,9 +3,9 @@
 //! One tab holds the browser's file system, by a Web Lock: nodes of two tabs would write to the
 //! same files. Another tab runs in memory until it takes the lock over.
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use coracle_core::small_map::SmallMap;
 use futures_channel::oneshot;
 use futures_util::future::try_join_all;
 use js_sys::{Function, Object, Promise, Reflect};
@@ -146,7 +146,7 @@ impl Disks {
     }
 
     /// What all disks hold, while no node runs.
-    pub(super) async fn images(&self) -> Result<BTreeMap<NodeNumber, DiskImage>, JsValue> {
+    pub(super) async fn images(&self) -> Result<SmallMap<NodeNumber, DiskImage>, JsValue> {
         let images = try_join_all((1..=MAX_NODES).map(|node| async move {
             Ok::<_, JsValue>(self.image(node).await?.map(|image| (node, image)))
         }));

@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use super::super::SplitMix64;
+use crate::small_map::SmallMap;
 
 /// Whose task it is: a node's number.
 pub type Tag = u32;
@@ -40,9 +41,9 @@ struct State {
     timers: BTreeMap<(Duration, u64), Waker>,
     next_timer: u64,
     seed: u64,
-    random: BTreeMap<Tag, SplitMix64>,
+    random: SmallMap<Tag, SplitMix64>,
     running: Tag,
-    draws: BTreeMap<Tag, ElectionDraw>,
+    draws: SmallMap<Tag, ElectionDraw>,
 }
 
 struct Task {
@@ -88,9 +89,9 @@ impl Executor {
             timers: BTreeMap::new(),
             next_timer: 0,
             seed,
-            random: BTreeMap::new(),
+            random: SmallMap::new(),
             running: 0,
-            draws: BTreeMap::new(),
+            draws: SmallMap::new(),
         };
         Executor { state: Arc::new(Mutex::new(state)), ready: Arc::default() }
     }
@@ -107,11 +108,15 @@ impl Executor {
 
     /// Adds a task of `tag`; it runs at the next [`Executor::run_until_idle`].
     pub fn spawn(&self, tag: Tag, future: impl Future<Output = ()> + Send + 'static) {
+        self.add(tag, Box::pin(future));
+    }
+
+    fn add(&self, tag: Tag, future: TaskFuture) {
         let mut state = lock(&self.state);
         let id = state.next_task;
         state.next_task += 1;
         let waker = TaskWaker { id, queued: AtomicBool::new(true), ready: self.ready.clone() };
-        let task = Task { tag, future: Some(Box::pin(future)), waker: Arc::new(waker) };
+        let task = Task { tag, future: Some(future), waker: Arc::new(waker) };
         state.tasks.insert(id, task);
         lock(&self.ready).push_back(id);
     }
@@ -218,7 +223,7 @@ impl Executor {
     pub fn random(&self) -> u64 {
         let mut state = lock(&self.state);
         let (tag, seed) = (state.running, state.seed);
-        state.random.entry(tag).or_insert_with(|| for_tag(seed, tag)).next_u64()
+        state.random.get_or_insert_with(tag, || for_tag(seed, tag)).next_u64()
     }
 
     pub(super) fn note_election_draw(&self, draw: ElectionDraw) {

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use futures_channel::oneshot;
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use openraft_rt::{AsyncRuntime, Instant, Mutex, Oneshot, OneshotSender, OptionalSend};
 use rand::rand_core::TryRng;
 
@@ -200,6 +201,8 @@ impl AsyncRuntime for StepRuntime {
         T::Output: OptionalSend + 'static,
     {
         let (sender, receiver) = oneshot::channel();
+        // As one type for all tasks with such a result: what is around them is made once for it.
+        let future: BoxFuture<'static, T::Output> = Box::pin(future);
         let work = AssertUnwindSafe(future).catch_unwind();
         Executor::current().spawn_sibling(async move {
             let result = work.await.map_err(|_| JoinError::Panicked);
