@@ -5,6 +5,7 @@
 //! outside and kept: a mistake in the arguments is told even if no member can be reached.
 
 mod alarm;
+#[cfg(feature = "native")]
 mod auth;
 #[cfg(feature = "native")]
 mod check;
@@ -29,6 +30,7 @@ mod move_leader;
 #[cfg(feature = "native")]
 mod options;
 mod put;
+#[cfg(feature = "native")]
 mod role;
 #[cfg(feature = "native")]
 mod session;
@@ -36,6 +38,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 mod txn;
+#[cfg(feature = "native")]
 mod user;
 mod version;
 mod watch;
@@ -46,7 +49,9 @@ use std::time::Duration;
 use futures_util::future::{Either, LocalBoxFuture, select};
 
 use crate::args::{Command, Parsed};
-use crate::client::{AuthClient, Client, Reply, RpcError};
+#[cfg(feature = "native")]
+use crate::client::AuthClient;
+use crate::client::{Client, Reply, RpcError};
 use crate::environment::{Connection, Credentials, Environment, Tls};
 use crate::format::{Format, Output, Style, render};
 use crate::go::{parse_i64, parse_u64};
@@ -65,6 +70,7 @@ pub(crate) static ROOT: Command = Command {
         alarm::COMMAND,
         #[cfg(feature = "native")]
         check::COMMAND,
+        #[cfg(feature = "native")]
         auth::COMMAND,
         compaction::COMMAND,
         #[cfg(feature = "native")]
@@ -97,9 +103,11 @@ pub(crate) static ROOT: Command = Command {
         #[cfg(feature = "native")]
         options::COMMAND,
         put::COMMAND,
+        #[cfg(feature = "native")]
         role::COMMAND,
         snapshot::COMMAND,
         txn::COMMAND,
+        #[cfg(feature = "native")]
         user::COMMAND,
         version::COMMAND,
         watch::COMMAND,
@@ -223,6 +231,7 @@ impl Context<'_> {
     }
 
     /// The Auth service of a client, where its host has one.
+    #[cfg(feature = "native")]
     pub(crate) fn auth<'c>(&self, client: &'c dyn Client) -> Result<&'c dyn AuthClient, Failure> {
         client
             .auth()

@@ -10,6 +10,7 @@ mod actions;
 mod state;
 
 use std::future::Future;
+use std::pin::Pin;
 
 use coracle_worker::protocol::{Answer, NodeNumber, Request, Settings, Speed};
 use js_sys::{Function, JSON, Object, Promise, Reflect};
@@ -25,7 +26,8 @@ type Reply = Result<JsValue, String>;
 pub(crate) fn install(engine: &Engine) {
     let api = Object::new();
     let ready = engine.clone();
-    set(&api, "ready", &promise(async move { ready.ready().await.map(|()| JsValue::UNDEFINED) }));
+    let ready = async move { ready.ready().await.map(|()| JsValue::UNDEFINED) };
+    set(&api, "ready", &promise(Box::pin(ready)));
     method(&api, "state", engine, |engine, _, _| state(engine));
     method(&api, "act", engine, |engine, action, _| act(engine, action));
     method(&api, "exec", engine, exec);
@@ -49,7 +51,7 @@ fn set(object: &Object, name: &str, value: &JsValue) {
 }
 
 /// A promise that is rejected with an `Error`.
-fn promise(work: impl Future<Output = Reply> + 'static) -> Promise {
+fn promise(work: Pin<Box<dyn Future<Output = Reply>>>) -> Promise {
     future_to_promise(async { work.await.map_err(|text| js_sys::Error::new(&text).into()) })
 }
 
@@ -61,7 +63,7 @@ fn method<F: Future<Output = Reply> + 'static>(
 ) {
     let engine = engine.clone();
     let function = Closure::<dyn Fn(JsValue, JsValue) -> Promise>::new(move |first, second| {
-        promise(call(engine.clone(), first, second))
+        promise(Box::pin(call(engine.clone(), first, second)))
     });
     set(api, name, function.into_js_value().unchecked_ref::<Function>());
 }

@@ -84,7 +84,7 @@ where
     let shown = use_mut_ref(|| None::<T>);
     let current = select(&desk.store.read(), &key);
     *shown.borrow_mut() = Some(current.clone());
-    use_effect_with(key, move |key| {
+    let watch = move |key: &K| {
         let key = key.clone();
         let subscription = desk.store.watch(move |state| {
             let current = select(state, &key);
@@ -94,7 +94,10 @@ where
                 update.force_update();
             }
         });
-        move || drop(subscription)
-    });
+        Box::new(move || drop(subscription)) as Box<dyn FnOnce()>
+    };
+    // As one type, not one for every `T`: Yew's code for an effect is made for each.
+    let watch: Box<dyn FnOnce(&K) -> Box<dyn FnOnce()>> = Box::new(watch);
+    use_effect_with(key, watch);
     current
 }

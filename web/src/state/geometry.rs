@@ -23,7 +23,7 @@ pub(crate) struct Point {
 
 impl Point {
     pub(crate) fn distance(self, other: Point) -> f64 {
-        (self.x - other.x).hypot(self.y - other.y)
+        ((self.x - other.x).powi(2) + (self.y - other.y).powi(2)).sqrt()
     }
 
     /// The point at this part of the way to `other`.
