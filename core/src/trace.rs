@@ -9,6 +9,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
@@ -210,7 +211,7 @@ pub enum Change {
 
 impl Change {
     /// What an encoded command changes.
-    pub fn of_command(encoded: &[u8]) -> Change {
+    pub fn of_command(encoded: Bytes) -> Change {
         let request = Command::decode(encoded).ok().and_then(|command| command.request);
         match request {
             Some(Request::Put(put)) => Change::Put { key: put.key.into(), lease: put.lease },

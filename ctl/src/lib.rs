@@ -21,6 +21,8 @@
 //! | `go` | how Go writes strings, numbers and durations |
 
 #![forbid(unsafe_code)]
+// What only the native commands use is left out where they are.
+#![cfg_attr(not(feature = "native"), allow(dead_code))]
 
 pub mod client;
 pub mod environment;

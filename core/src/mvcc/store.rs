@@ -226,7 +226,7 @@ fn index_of(contents: &dyn Contents) -> Result<(Index, i64), Fatal> {
 /// The change stored at `key` of the key bucket.
 pub(super) fn change_of(key: &[u8]) -> Result<Change, Fatal> {
     Change::from_stored_key(key)
-        .ok_or_else(|| Fatal::Backend(format!("the key bucket holds {}, no revision", hex(&key))))
+        .ok_or_else(|| Fatal::Backend(format!("the key bucket holds {}, no revision", hex(key))))
 }
 
 /// The key-value in `stored`, the value of `change`.

@@ -371,9 +371,9 @@ fn config(options: &ConsensusOptions) -> Config {
     let election = u64::try_from(options.election_timeout.as_millis()).unwrap_or(u64::MAX);
     Config {
         cluster_name: "coracle".to_owned(),
-        // To openraft this is also how long it waits for the answer to a heartbeat, and more than a
-        // round trip may take. The heartbeats themselves come from `Consensus::send_heartbeats`. (It
-        // looks at its timers five times in this interval.)
+        // To openraft this is also how long it waits for the answer to a heartbeat, so a round trip
+        // may take that. The heartbeats themselves come from `Consensus::send_heartbeats`.
+        // (openraft looks at its timers five times in this interval.)
         heartbeat_interval: election / 4 * 3,
         // openraft waits for the leader's lease (the maximum) and then for a draw, so that a
         // follower stands for election after 1.5 to 2 election timeouts; etcd after 1 to 2.

@@ -133,8 +133,8 @@ impl Network {
         answer.map_err(|error| self.raft_error(RPCTypes::AppendEntries, error))
     }
 
-    /// Sends a heartbeat, and again while there is no answer: a lost one must not silence the leader
-    /// for as long as the answer may take. An answer to any of them is one to the first.
+    /// Sends a heartbeat, and again while there is no answer: a lost one must not silence the
+    /// leader for as long as the answer may take. An answer to any of them is one to the first.
     async fn send_heartbeat<R: AsyncRuntime>(
         &self,
         request: Request,

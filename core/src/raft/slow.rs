@@ -42,7 +42,7 @@ impl SlowApplies {
             took = format!("{took:?}"),
             expected_duration = format!("{:?}", self.threshold),
             prefix = "",
-            request = words(&Change::of_command(command)),
+            request = words(&Change::of_command(command.clone())),
             response = if outcome.is_ok() { "ok" } else { "" },
             error = outcome.as_ref().err().map(ToString::to_string),
             "apply request took too long"

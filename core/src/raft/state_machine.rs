@@ -277,7 +277,7 @@ impl<R: AsyncRuntime> RaftStateMachine<TypeConfig<R>> for StateMachine {
 fn describe(payload: &Payload) -> Change {
     match payload {
         EntryPayload::Blank => Change::Blank,
-        EntryPayload::Normal(command) => Change::of_command(&command.0),
+        EntryPayload::Normal(command) => Change::of_command(command.0.clone()),
         EntryPayload::Membership(membership) => {
             let voters: Vec<u64> = membership.voter_ids().collect();
             let all = membership.nodes().map(|(id, _)| *id);

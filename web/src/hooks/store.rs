@@ -12,6 +12,8 @@ use super::use_desk;
 use crate::state::{Msg, State};
 
 type Watcher = Rc<dyn Fn(&State)>;
+/// Ends an effect.
+type End = Box<dyn FnOnce()>;
 
 #[derive(Default)]
 struct Inner {
@@ -94,10 +96,10 @@ where
                 update.force_update();
             }
         });
-        Box::new(move || drop(subscription)) as Box<dyn FnOnce()>
+        Box::new(move || drop(subscription)) as End
     };
     // As one type, not one for every `T`: Yew's code for an effect is made for each.
-    let watch: Box<dyn FnOnce(&K) -> Box<dyn FnOnce()>> = Box::new(watch);
+    let watch: Box<dyn FnOnce(&K) -> End> = Box::new(watch);
     use_effect_with(key, watch);
     current
 }
