@@ -4,6 +4,7 @@
 //! one may be handed to another thread's runtime: hence the pairs of types.
 
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::os::unix::net as unix;
 use std::path::PathBuf;
@@ -11,8 +12,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::{fs, net};
 
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_rustls::TlsStream;
 
@@ -153,6 +154,26 @@ impl Bare {
         match self {
             Bare::Tcp(stream) => Some(stream),
             Bare::Unix(_) => None,
+        }
+    }
+
+    /// The first byte that the other end sends, which stays to be read.
+    pub(crate) async fn first_byte(&self) -> io::Result<u8> {
+        let peek = |socket: SockRef<'_>| {
+            let mut byte = [MaybeUninit::new(0)];
+            match socket.peek(&mut byte)? {
+                0 => Err(io::ErrorKind::UnexpectedEof.into()),
+                // SAFETY: it was initialized before the system may have written it.
+                _ => Ok(unsafe { byte[0].assume_init() }),
+            }
+        };
+        match self {
+            Bare::Tcp(stream) => {
+                stream.async_io(Interest::READABLE, || peek(SockRef::from(stream))).await
+            }
+            Bare::Unix(stream) => {
+                stream.async_io(Interest::READABLE, || peek(SockRef::from(stream))).await
+            }
         }
     }
 

@@ -38,6 +38,7 @@ use crate::platform::{Handshakes, Identity, Native, NativeDisk, PeerListener, Tc
 use crate::rpc::{self, Member, Outlook, Router};
 use crate::secrets::Secrets;
 use crate::tls::{Acceptor, Connector, Security};
+use crate::utl::adopt;
 
 /// How long handing over leadership and the last flush may take.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(7);
@@ -47,6 +48,8 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(7);
 pub enum ServeError {
     #[error("cannot use the data directory {path}: {cause}")]
     DataDir { path: PathBuf, cause: io::Error },
+    #[error("{0}")]
+    Adoption(String),
     #[error("cannot listen on {url}: {cause}")]
     Listen { url: String, cause: io::Error },
     #[error("{0}")]
@@ -85,6 +88,7 @@ impl Server {
         let max_message_bytes = config.node.max_request_bytes + GRPC_OVERHEAD_BYTES;
         let client_settings = Settings {
             tls: security.clients.clone(),
+            plain: true,
             grpc: true,
             http: match config.listen_client_http_urls[..] {
                 [] => Plain::Client,
@@ -117,7 +121,14 @@ impl Server {
         let (serving, is_serving) = watch::channel(true);
         let router = Router::new(member.clone(), outlook, is_serving, slow_request, reflection);
         let router = Arc::new(router);
-        let pages = Pages::new(member.clone(), router.clone(), &http, gates, max_message_bytes);
+        let pages = Pages::new(
+            member.clone(),
+            router.clone(),
+            &http,
+            gates,
+            max_message_bytes,
+            client_settings.max_concurrent_streams,
+        );
         let services = Arc::new(Services { router, pages });
         let metrics = Front::start(metrics, 1, &services)?;
         if timeout(wait_cluster_ready, member.published()).await.is_err() {
@@ -159,10 +170,24 @@ fn listen_all(
     settings: &Settings,
     options: SocketOptions,
 ) -> Result<Vec<Bound>, ServeError> {
-    urls.iter()
-        .map(|url| {
+    // One address may be there for both, with TLS and without.
+    let mut places: Vec<(&Url, bool)> = Vec::new();
+    for url in urls {
+        match places.iter_mut().find(|(place, _)| place.address == url.address) {
+            Some((place, plain)) => {
+                *plain |= !url.secure;
+                if url.secure {
+                    *place = url;
+                }
+            }
+            None => places.push((url, !url.secure)),
+        }
+    }
+    places
+        .into_iter()
+        .map(|(url, plain)| {
             let tls = acceptor(url, settings.tls.as_ref())?;
-            Ok((listen(url, options)?, Settings { tls, ..settings.clone() }))
+            Ok((listen(url, options)?, Settings { tls, plain, ..settings.clone() }))
         })
         .collect()
 }
@@ -187,8 +212,8 @@ struct Peers {
     dial: Connector,
 }
 
-/// Opens the member's folders; a member that is new there finds out with whom it forms a cluster.
-async fn open_disk(config: &mut Config) -> Result<NativeDisk, ServeError> {
+/// Opens the member's folders, which may be etcd's until now; a member that is new there finds out with whom it forms a cluster.
+async fn open_disk(config: &mut Config) -> Result<Arc<NativeDisk>, ServeError> {
     if config.memory_mlock {
         lock_memory().map_err(ServeError::Memory)?;
     }
@@ -197,7 +222,9 @@ async fn open_disk(config: &mut Config) -> Result<NativeDisk, ServeError> {
         None => NativeDisk::open(&config.data_dir, config.fsync),
         Some(wal_dir) => NativeDisk::open_with_wal(&config.data_dir, wal_dir, config.fsync),
     };
-    let disk = disk.map_err(|cause| unusable(&config.data_dir, cause))?;
+    let disk = Arc::new(disk.map_err(|cause| unusable(&config.data_dir, cause))?);
+    adopt(&config.data_dir, config.wal_dir.as_deref(), disk.clone(), &config.node)
+        .map_err(ServeError::Adoption)?;
     if !disk.is_used().map_err(|cause| unusable(&config.data_dir, cause))? {
         discover(&config.discovery, &mut config.node).await?;
     }
@@ -225,7 +252,7 @@ type Started = (Arc<Member>, watch::Receiver<Outlook>);
 impl NodeThread {
     async fn start(
         config: Config,
-        disk: NativeDisk,
+        disk: Arc<NativeDisk>,
         secrets: Secrets,
         peers: Peers,
     ) -> Result<(NodeThread, Arc<Member>, watch::Receiver<Outlook>), ServeError> {
@@ -253,7 +280,7 @@ impl NodeThread {
 fn run_node(
     runtime: &Runtime,
     config: Config,
-    (disk, secrets): (NativeDisk, Secrets),
+    (disk, secrets): (Arc<NativeDisk>, Secrets),
     peers: Peers,
     stopping: CancellationToken,
     result: oneshot::Sender<Result<Started, ServeError>>,
@@ -263,7 +290,7 @@ fn run_node(
         let started = async {
             let handshakes = Handshakes::start()?;
             let transport = TcpTransport::new(Handle::current(), handshakes.clone(), peers.dial);
-            let native = Native::new(Arc::new(disk), Arc::new(transport), secrets);
+            let native = Native::new(disk, Arc::new(transport), secrets);
             let member = Node::start(config.node, native).await?;
             serve_peers(&member, peers.listeners, &handshakes, &stopping)?;
             member.check_before_serving().await?;

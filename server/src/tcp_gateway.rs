@@ -71,15 +71,19 @@ impl Default for GatewayConfig {
 /// Reads the arguments after `gateway`; `None` asks for help.
 pub fn parse(arguments: &[String]) -> Result<Option<GatewayConfig>, String> {
     let mut config = GatewayConfig::default();
-    let mut arguments = match arguments.split_first() {
-        Some((start, rest)) if start == "start" => rest.iter(),
-        None => return Ok(None),
-        Some((help, _)) if matches!(help.as_str(), "-h" | "--help") => return Ok(None),
-        Some((other, _)) => return Err(format!("unknown command {other:?} for \"etcd gateway\"")),
-    };
+    // Flags may stand before the command, too.
+    let mut starts = false;
+    let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
         if matches!(argument.as_str(), "-h" | "--help") {
             return Ok(None);
+        }
+        if !argument.starts_with('-') {
+            if starts || argument != "start" {
+                return Err(format!("unknown command {argument:?} for \"etcd gateway\""));
+            }
+            starts = true;
+            continue;
         }
         let (name, inline) = match argument.split_once('=') {
             Some((name, value)) => (name, Some(value.to_owned())),
@@ -113,7 +117,7 @@ pub fn parse(arguments: &[String]) -> Result<Option<GatewayConfig>, String> {
             }
         }
     }
-    Ok(Some(config))
+    Ok(starts.then_some(config))
 }
 
 /// Endpoints may be written as URLs, of which only the address matters.
@@ -319,6 +323,10 @@ mod tests {
         assert_eq!((config.discovery_srv.as_str(), config.insecure_discovery), ("x.org", true));
         assert_eq!(parsed(&[]), Ok(None));
         assert_eq!(parsed(&["start", "-h"]), Ok(None));
+        let before = parsed(&["--endpoints", "c:3", "start"]).unwrap().unwrap();
+        assert_eq!(before.endpoints, ["c:3"]);
+        assert_eq!(parsed(&["--endpoints=c:3"]), Ok(None));
+        assert!(parsed(&["start", "start"]).is_err());
         assert!(parsed(&["stop"]).is_err() && parsed(&["start", "--foo=1"]).is_err());
     }
 

@@ -269,6 +269,25 @@ async fn gw_06_streams_are_those_of_etcd() -> Result<()> {
     Ok(())
 }
 
+/// etcd's gateway has one connection, on which calls beyond the limit wait.
+#[tokio::test]
+async fn gw_06_calls_wait_for_streams_under_way() -> Result<()> {
+    let cluster = Cluster::start_with(Kind::Coracle, 1, &["--max-concurrent-streams=1"])?;
+    let address = cluster.client_address(0);
+    let (mut first, mut second) = (HttpClient::new(&address), HttpClient::new(&address));
+    let mut watch = first.post_stream("/v3/watch").await?;
+    watch.say(r#"{"create_request":{"key":"YQ=="}}"#).await?;
+    ensure!(watch.line().await?.is_some());
+    let waiting = second.post("/v3/kv/range", r#"{"key":"YQ=="}"#);
+    tokio::pin!(waiting);
+    let early = tokio::time::timeout(Duration::from_millis(500), &mut waiting).await;
+    ensure!(early.is_err(), "answered beside the watch");
+    drop(watch);
+    drop(first);
+    ensure!(waiting.await?.status.as_u16() == 200);
+    Ok(())
+}
+
 /// Requests that follow answers, in one body.
 #[tokio::test]
 async fn gw_06_requests_and_answers_take_turns() -> Result<()> {

@@ -323,6 +323,70 @@ async fn fs_01_a_data_directory_of_etcd_is_taken_over() -> Result<()> {
     check(&cluster, &expected).await
 }
 
+/// Where etcd's own tools restored a snapshot, Coracle starts in the place of etcd.
+#[tokio::test]
+async fn fs_01_what_etcds_tools_restored_is_taken_over_at_the_start() -> Result<()> {
+    let folder = TempDir::new()?;
+    let path = folder.path().join("s.db");
+    let etcd = Cluster::start(Kind::Etcd, 1)?;
+    let expected = member(&etcd, 0).await?.fill().await?;
+    add_users(&etcd)?;
+    save(&etcd, EtcdctlRelease::V35, &path)?;
+    for (size, restorer) in
+        [(1, Restorer::Etcdutl), (3, Restorer::Etcdutl), (1, Restorer::Etcdctl34)]
+    {
+        let mut cluster = restored(Kind::Coracle, size, restorer, &path, &[])?;
+        check(&cluster, &expected).await.with_context(|| format!("{size} by {restorer:?}"))?;
+        member(&cluster, 0).await?.put("/after", b"1", 77).await?;
+        check_users(&cluster)?;
+        // From now on the folder is ours, though etcd's files are still in it.
+        cluster.stop(0)?;
+        ensure!(cluster.data_dir(0).join("member/snap/db").exists());
+        run(coracle_utl()?.arg("defrag").arg("--data-dir").arg(cluster.data_dir(0)))?;
+        cluster.restart(0)?;
+        cluster.wait_healthy()?;
+        let found = etcdctl(&cluster, "--user root:secret get /after --print-value-only")?;
+        ensure!(found == "1\n", "{found}");
+    }
+    Ok(())
+}
+
+/// Coracle started on the folder of the only member of an etcd.
+fn successor(folder: &Path) -> Result<Cluster> {
+    Cluster::start_prepared(Kind::Coracle, 1, &[], |cluster, _| {
+        run(Command::new("cp").arg("-r").arg(folder).arg(cluster.data_dir(0))).map(drop)
+    })
+}
+
+#[tokio::test]
+async fn fs_01_a_server_started_where_etcd_was_stopped_goes_on() -> Result<()> {
+    let mut etcd = Cluster::start(Kind::Etcd, 1)?;
+    let expected = member(&etcd, 0).await?.fill().await?;
+    etcd.stop(0)?;
+    check(&successor(&etcd.data_dir(0))?, &expected).await
+}
+
+/// What only the log of a killed etcd has is not forgotten silently.
+#[tokio::test]
+async fn fs_01_a_log_beyond_etcds_database_is_refused() -> Result<()> {
+    let flags = ["--backend-batch-interval=1h", "--backend-batch-limit=100000"];
+    let mut etcd = Cluster::start_with(Kind::Etcd, 1, &flags)?;
+    member(&etcd, 0).await?.put("a", b"1", 0).await?;
+    etcd.kill(0)?;
+    let output = Command::new(programs::coracle()?)
+        .args(["serve", "--data-dir"])
+        .arg(etcd.data_dir(0))
+        .args(["--listen-client-urls", "http://127.0.0.1:0"])
+        .args(["--advertise-client-urls", "http://127.0.0.1:0"])
+        .args(["--listen-peer-urls", "http://127.0.0.1:0"])
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(!output.status.success(), "{said}");
+    let expected = "1 entries of its log are not in its database; start etcd and stop it";
+    ensure!(said.contains(expected) && said.contains("--skip-hash-check"), "{said}");
+    Ok(())
+}
+
 /// Mistakes, and what is printed of them, as by the real etcdutl.
 #[tokio::test]
 async fn ctl_02_etcdutls_words_and_exit_codes() -> Result<()> {

@@ -62,6 +62,17 @@ const TABLE: &[Row] = &[
         ],
     },
     Row {
+        name: "one address with TLS and without",
+        scheme: "both",
+        flags: "--cert-file=$D/server.pem --key-file=$D/server.key",
+        with_etcd: true,
+        attempts: &[
+            ("http", "", true),
+            ("https", CA, true),
+            ("https", "--cacert=$D/other-ca.pem", false),
+        ],
+    },
+    Row {
         name: "mutual TLS",
         scheme: "https",
         flags: "--cert-file=$D/server.pem --key-file=$D/server.key --client-cert-auth \
@@ -288,6 +299,13 @@ fn tls_01_what_cannot_be_served_is_refused() -> Result<()> {
     let other_key = pki.fill("--key-file=$D/client.key");
     for (flags, text) in [
         (vec![], "TLS key/cert (--cert-file, --key-file) must be provided for client url"),
+        (
+            vec![
+                "--listen-client-urls=http://127.0.0.1:0",
+                "--listen-metrics-urls=https://127.0.0.1:0",
+            ],
+            "client TLS key/cert (--cert-file, --key-file) must be provided for metrics secure url",
+        ),
         (vec![certificate], "KeyFile and CertFile must both be present"),
         (vec![certificate, "--key-file=/none"], "open /none: no such file or directory"),
         (vec![certificate, &other_key], "server.pem"),
@@ -535,7 +553,11 @@ fn tls_01_peers_that_are_not_allowed_stay_outside() -> Result<()> {
         let flags: Vec<_> = flags.split_whitespace().collect();
         let cluster = Cluster::spawn_with_peer_scheme(Kind::Coracle, 3, "https", &flags)?;
         let deadline = Instant::now() + Duration::from_secs(30);
-        while !cluster.logs().contains("rejected connection on peer endpoint") {
+        let told = |logs: &str| {
+            logs.contains("rejected connection on peer endpoint")
+                && logs.contains("peer became inactive (message send to peer failed)")
+        };
+        while !told(&cluster.logs()) {
             if Instant::now() > deadline {
                 bail!("nobody was rejected with {flags:?}:\n{}", cluster.log_tails());
             }

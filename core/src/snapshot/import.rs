@@ -54,6 +54,11 @@ pub struct NewCluster {
 }
 
 impl NewCluster {
+    /// The cluster of `members`, among them `own`, which goes on under its identifiers.
+    pub fn of(members: Vec<Member>, own: u64) -> NewCluster {
+        NewCluster { members, own, bump_revision: None }
+    }
+
     /// The cluster of the `initial` members (name and peer URL), among them the one called `name`
     /// with the peer URLs `advertised`. etcd's errors where they do not fit together.
     pub fn new(
@@ -64,7 +69,7 @@ impl NewCluster {
     ) -> Result<NewCluster, ImportError> {
         let members = bootstrap_members(initial, token);
         let own = own_member(&members, name, advertised).map_err(ImportError::Cluster)?.id;
-        Ok(NewCluster { members, own, bump_revision: None })
+        Ok(NewCluster::of(members, own))
     }
 }
 

@@ -15,6 +15,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use http::HeaderMap;
 use prost::Message;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::call::{Call, Status};
 
@@ -67,9 +68,17 @@ pub(crate) struct LocalCall {
     work: Option<BoxFuture<'static, ()>>,
     mailbox: Mailbox,
     ended: bool,
+    /// What it takes to be under way.
+    turn: Option<OwnedSemaphorePermit>,
 }
 
 impl LocalCall {
+    /// The same call, which gives `turn` back when it is over.
+    pub(crate) fn with_turn(mut self, turn: OwnedSemaphorePermit) -> LocalCall {
+        self.turn = Some(turn);
+        self
+    }
+
     /// Begins a call with `headers` as its metadata. `route` finds its work, or hands it back.
     #[allow(clippy::result_large_err)] // As `Handler::grpc`.
     pub(crate) fn begin(
@@ -87,7 +96,7 @@ impl LocalCall {
                 None
             }
         };
-        LocalCall { work, mailbox, ended: false }
+        LocalCall { work, mailbox, ended: false, turn: None }
     }
 }
 
@@ -110,6 +119,7 @@ impl Stream for LocalCall {
                 if let Some(end) = letters.end.take() {
                     drop(letters);
                     self.ended = true;
+                    self.turn = None;
                     return Poll::Ready(end.err().map(Err));
                 }
             }

@@ -81,8 +81,10 @@ pub(crate) struct Remote {
 /// What holds for the connections of one listener.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    /// Without one the connections are plain.
+    /// What does the handshakes of connections with TLS.
     pub(crate) tls: Option<Arc<Acceptor>>,
+    /// Whether connections may be plain.
+    pub(crate) plain: bool,
     /// Whether gRPC is served.
     pub(crate) grpc: bool,
     /// What plain HTTP is served.
@@ -228,7 +230,7 @@ async fn connection<H: Handler>(
     if prepare(&stream).is_err() {
         return;
     }
-    let opening = open(stream, settings.tls.as_deref());
+    let opening = open(stream, settings.tls.as_deref(), settings.plain);
     let opened = in_time(limits::HANDSHAKE_DEADLINE, opening, &stopping).await;
     let Some(Opened { stream, remote, http2, replay }) = opened else { return };
     let socket = Socket::new(stream);
@@ -263,8 +265,15 @@ async fn in_time(
     }
 }
 
-/// Does the handshake, if there is to be one, and finds out whether the client speaks HTTP/2.
-async fn open(stream: Bare, tls: Option<&Acceptor>) -> Option<Opened> {
+/// The first byte of a connection with TLS: a record of the handshake.
+const TLS_HANDSHAKE: u8 = 22;
+
+/// Does the handshake, if there is to be one, and finds out whether the client speaks HTTP/2. With
+/// `plain` a client may do without TLS although it is offered.
+async fn open(stream: Bare, mut tls: Option<&Acceptor>, plain: bool) -> Option<Opened> {
+    if plain && tls.is_some() && stream.first_byte().await.ok()? != TLS_HANDSHAKE {
+        tls = None;
+    }
     let (mut stream, remote) = match tls {
         None => (Stream::Bare(stream), Remote::default()),
         Some(acceptor) => {

@@ -78,6 +78,7 @@ fn serve(tls: Option<Acceptor>, handler: impl Handler) -> (Front, SocketAddr) {
     let address = tcp.local_addr().unwrap();
     let settings = Settings {
         tls: tls.map(Arc::new),
+        plain: true,
         grpc: true,
         http: Plain::Client,
         max_message_bytes: 2048,
@@ -219,13 +220,13 @@ async fn tls_01_a_handshake_that_fails_or_is_late_ends_with_its_connection() {
             client.shutdown().await.unwrap();
         }
         // That it returns at all is the point: its task ends then, and the socket is closed.
-        assert!(in_time(limit, open(server, tls), &stopping).await.is_none(), "{said:?}");
+        assert!(in_time(limit, open(server, tls, false), &stopping).await.is_none(), "{said:?}");
         // An end by close or by reset.
         _ = client.read_to_end(&mut Vec::new()).await;
     }
     let (_client, server) = pair().await;
     stopping.cancel();
-    assert!(in_time(late, open(server, None), &stopping).await.is_none());
+    assert!(in_time(late, open(server, None, false), &stopping).await.is_none());
 }
 
 /// Never answers plain HTTP, and tells when work on a request begins and when it is dropped.

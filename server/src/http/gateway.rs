@@ -20,6 +20,7 @@ use futures_util::{StreamExt, stream};
 use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, request};
 use http_body_util::BodyExt;
+use tokio::sync::Semaphore;
 
 use super::{JSON, content};
 use crate::front::body::{RequestBody, ResponseBody, pieces, whole};
@@ -38,12 +39,20 @@ const JSON_PER_MESSAGE: usize = 2;
 pub(super) struct Gateway {
     router: Arc<Router>,
     max_message_bytes: usize,
+    /// Calls under way: in etcd they are streams of one connection, bounded like every other's.
+    streams: Arc<Semaphore>,
     form: ErrorForm,
 }
 
 impl Gateway {
-    pub(super) fn new(router: Arc<Router>, max_message_bytes: usize, form: ErrorForm) -> Gateway {
-        Gateway { router, max_message_bytes, form }
+    pub(super) fn new(
+        router: Arc<Router>,
+        max_message_bytes: usize,
+        max_concurrent_streams: u32,
+        form: ErrorForm,
+    ) -> Gateway {
+        let streams = (max_concurrent_streams as usize).min(Semaphore::MAX_PERMITS);
+        Gateway { router, max_message_bytes, streams: Arc::new(Semaphore::new(streams)), form }
     }
 
     /// The longest request, in bytes of JSON.
@@ -73,10 +82,15 @@ impl Gateway {
                 Err(status) => return self.error(&status),
             }
         };
+        // Closed it never is.
+        let Ok(turn) = self.streams.clone().acquire_owned().await else {
+            return self.error(&Status::new(Code::Unavailable, "the gateway is closed"));
+        };
         let call =
             LocalCall::begin(metadata(&head.headers), requests, self.max_message_bytes, |call| {
                 self.router.route(method.rpc(), call)
             });
+        let call = call.with_turn(turn);
         if method.server_streams() {
             self.stream(method, call).await
         } else {

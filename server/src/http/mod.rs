@@ -60,10 +60,11 @@ impl Pages {
         config: &HttpConfig,
         gates: FeatureGates,
         max_message_bytes: usize,
+        max_concurrent_streams: u32,
     ) -> Pages {
         let form =
             if config.gateway_error_key { ErrorForm::WithErrorKey } else { ErrorForm::Current };
-        let gateway = Gateway::new(router.clone(), max_message_bytes, form);
+        let gateway = Gateway::new(router.clone(), max_message_bytes, max_concurrent_streams, form);
         Pages {
             access: Access::new(&config.host_whitelist, &config.cors),
             gateway: config.enable_grpc_gateway.then(|| Arc::new(gateway)),

@@ -9,6 +9,7 @@ use coracle_core::platform::Disk;
 use coracle_ctl::args::Parsed;
 
 use super::Failure;
+use super::adopt::etcds_database;
 use crate::platform::NativeDisk;
 
 /// The oldest version that etcd's migration knows.
@@ -17,10 +18,11 @@ const OLDEST_VERSION: (u64, u64) = (3, 5);
 /// Opens and locks the member's folder in `data_dir`, which must hold one.
 pub(super) fn open(data_dir: &str) -> Result<Arc<dyn Disk>, Failure> {
     let path = Path::new(data_dir);
-    if path.join("member/snap/db").exists() {
+    if let Some(database) = etcds_database(path) {
         return Err(Failure::error(format!(
-            "{data_dir} is a data directory of etcd's own, not Coracle's: make it one with \
-             `snapshot restore {data_dir}/member/snap/db --skip-hash-check`"
+            "{data_dir} is a data directory of etcd's own, not Coracle's: make it one by starting \
+             on it, or with `snapshot restore {} --skip-hash-check`",
+            database.display()
         )));
     }
     if !path.join("member").is_dir() {

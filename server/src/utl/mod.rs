@@ -4,6 +4,7 @@
 //! etcd's own, whoever saved them; data directories are Coracle's, but where a *file* is asked for,
 //! the database of a real etcd's directory (`member/snap/db`) will do.
 
+mod adopt;
 mod commands;
 mod completion;
 mod hashkv;
@@ -21,6 +22,7 @@ use serde::Serialize;
 
 use crate::config::settings::{LogConfig, LogOutput};
 use crate::logging;
+pub(crate) use adopt::adopt;
 use commands::{Command, ROOT};
 
 /// The flags of every command.

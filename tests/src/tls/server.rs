@@ -25,7 +25,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts `kind` with a client URL of `scheme`, and waits until it is healthy. `flags` are
+    /// Starts `kind` with a client URL of `scheme` (`both` is http and https), and waits until it is healthy. `flags` are
     /// separated by spaces; `$STORE` in them is the data directory.
     pub fn start(kind: Kind, scheme: &str, flags: &str) -> Result<Server> {
         let folder = TempDir::with_prefix("coracle-tls-")?;
@@ -34,7 +34,10 @@ impl Server {
             "unix" | "unixs" => folder.path().join("etcd.sock").to_string_lossy().into_owned(),
             _ => format!("127.0.0.1:{client}"),
         };
-        let url = format!("{scheme}://{address}");
+        let url = match scheme {
+            "both" => format!("http://{address},https://{address}"),
+            _ => format!("{scheme}://{address}"),
+        };
         // etcd 3.5 advertises no unix sockets.
         let advertised = format!("http://127.0.0.1:{client}");
         let peer_url = format!("http://127.0.0.1:{peer}");

@@ -12,6 +12,7 @@ use coracle_core::platform::TransportError;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
+use tokio_rustls::rustls::{self, AlertDescription};
 
 use super::frame::{self, FrameReader, Kind, MAX_FRAME, MAX_HELLO};
 use super::traffic::PeerTraffic;
@@ -66,10 +67,16 @@ impl Peer {
 /// Dials when there is something to say, and again when the connection breaks.
 async fn run(mut requests: mpsc::Receiver<Outgoing>, dialler: Dialler, traffic: Arc<PeerTraffic>) {
     let mut pause = FIRST_PAUSE;
+    // The log is told of changes, not of every attempt.
+    let mut active = None;
+    let peer_id = format!("{:x}", dialler.hello.to);
     while let Some(first) = requests.recv().await {
         let error = match dialler.dial().await {
             Ok((socket, reader)) => {
                 pause = FIRST_PAUSE;
+                if active.replace(true) != Some(true) {
+                    tracing::info!("peer-id" = peer_id, "peer became active");
+                }
                 traffic.connected();
                 let ended = converse(socket, reader, first, &mut requests, &traffic).await;
                 traffic.disconnected(ended.is_err());
@@ -77,6 +84,13 @@ async fn run(mut requests: mpsc::Receiver<Outgoing>, dialler: Dialler, traffic: 
             }
             Err(error) => error,
         };
+        if active.replace(false) != Some(false) {
+            tracing::warn!(
+                "peer-id" = peer_id,
+                %error,
+                "peer became inactive (message send to peer failed)"
+            );
+        }
         // The caller gives a vote or an append up and comes back: better than a growing queue.
         _ = first.answer.send(Err(error.clone()));
         let until = Instant::now() + pause;
@@ -103,7 +117,7 @@ impl Dialler {
             let stream = match self.connect(url).await {
                 Ok(stream) => stream,
                 Err(cause) => {
-                    error = TransportError::Unreachable(format!("{url}: {cause}"));
+                    error = TransportError::Unreachable(format!("{url}: {}", told(&cause)));
                     continue;
                 }
             };
@@ -113,7 +127,9 @@ impl Dialler {
             match said.map_err(io::Error::from).and_then(|said| said) {
                 Ok(Ok(reader)) => return Ok((socket, reader)),
                 Ok(Err(refusal)) => error = refusal,
-                Err(cause) => error = TransportError::Unreachable(format!("{url}: {cause}")),
+                Err(cause) => {
+                    error = TransportError::Unreachable(format!("{url}: {}", told(&cause)));
+                }
             }
         }
         Err(error)
@@ -132,6 +148,21 @@ impl Dialler {
     }
 }
 
+/// What went wrong; that the other side does not take our certificate, in etcd's words.
+fn told(error: &io::Error) -> String {
+    match error.get_ref().and_then(|cause| cause.downcast_ref()) {
+        Some(rustls::Error::AlertReceived(
+            AlertDescription::AccessDenied
+            | AlertDescription::BadCertificate
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA,
+        )) => "remote error: tls: bad certificate".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
 /// Says who we are, and hears whether that is welcome.
 async fn greet(socket: &Socket, hello: &Hello) -> Result<FrameReader, TransportError> {
     let mut reader = FrameReader::default();
@@ -144,7 +175,7 @@ async fn greet(socket: &Socket, hello: &Hello) -> Result<FrameReader, TransportE
         frame::decode::<Hello>(answer.payload)
     };
     // A peer that closes without a Hello may just be stopping: nothing is known, so try again.
-    let theirs = answer.await.map_err(|error| TransportError::Unreachable(error.to_string()))?;
+    let theirs = answer.await.map_err(|error| TransportError::Unreachable(told(&error)))?;
     check_hello(&theirs, hello).map_err(TransportError::Refused)?;
     if hello.to != 0 && theirs.from != hello.to {
         return Err(TransportError::Refused(format!(
