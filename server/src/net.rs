@@ -159,14 +159,14 @@ impl Bare {
 
     /// The first byte that the other end sends, which stays to be read.
     pub(crate) async fn first_byte(&self) -> io::Result<u8> {
-        let peek = |socket: SockRef<'_>| {
+        fn peek(socket: SockRef<'_>) -> io::Result<u8> {
             let mut byte = [MaybeUninit::new(0)];
             match socket.peek(&mut byte)? {
                 0 => Err(io::ErrorKind::UnexpectedEof.into()),
                 // SAFETY: it was initialized before the system may have written it.
                 _ => Ok(unsafe { byte[0].assume_init() }),
             }
-        };
+        }
         match self {
             Bare::Tcp(stream) => {
                 stream.async_io(Interest::READABLE, || peek(SockRef::from(stream))).await

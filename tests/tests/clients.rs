@@ -51,6 +51,25 @@ fn python_etcd3() -> Result<()> {
     run(&mut command, &cluster)
 }
 
+/// The package's own tests, as it ships them: they ask the JSON gateway.
+#[test]
+fn python_etcd3gw_passes_its_own_tests() -> Result<()> {
+    let python = from_environment("CORACLE_PYTHON", "a Python that can import etcd3gw")?;
+    let cluster = start()?;
+    let address = cluster.client_address(0);
+    let (_, port) = address.split_once(':').context("an address has a port")?;
+    let output = Command::new(python)
+        .args(["-m", "unittest", "etcd3gw.tests.test_etcd3gw"])
+        .env("TOOZ_TEST_ETCD_PORT", port)
+        .env("TOOZ_TEST_HTTP_URL", format!("http://{address}"))
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    // "OK (skipped=…)" is what it says when it finds no server.
+    let passed = output.status.success() && said.trim_end().ends_with("\nOK");
+    ensure!(passed, "{}\n{said}\n{}", output.status, cluster.log_tails());
+    Ok(())
+}
+
 #[test]
 fn node_etcd3() -> Result<()> {
     let modules = from_environment("CORACLE_NODE_MODULES", "node_modules that hold etcd3")?;

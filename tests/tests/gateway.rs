@@ -280,7 +280,7 @@ async fn gw_06_calls_wait_for_streams_under_way() -> Result<()> {
     ensure!(watch.line().await?.is_some());
     let waiting = second.post("/v3/kv/range", r#"{"key":"YQ=="}"#);
     tokio::pin!(waiting);
-    let early = tokio::time::timeout(Duration::from_millis(500), &mut waiting).await;
+    let early = tokio::time::timeout(std::time::Duration::from_millis(500), &mut waiting).await;
     ensure!(early.is_err(), "answered beside the watch");
     drop(watch);
     drop(first);

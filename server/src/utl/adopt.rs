@@ -66,30 +66,74 @@ fn take_over(
     node: &NodeConfig,
 ) -> Result<(), Failure> {
     let database = snapshot_file::open(&path.to_string_lossy())?;
-    let known = Known::read(&database)?;
-    let unapplied = unapplied(wal_dir, known.applied)
+    let (applied, members) = known(&database)?;
+    let log = Log::read(wal_dir, applied)
         .map_err(|error| Failure::error(format!("cannot read {}: {error}", wal_dir.display())))?;
+    let unapplied = log.unapplied.len();
     if unapplied > 0 {
         let message =
             format!("{unapplied} entries of its log are not in its database; start etcd and stop it");
         return Err(Failure::error(message));
     }
-    let cluster = known.cluster(node)?;
+    let cluster = if log.requests {
+        cluster(members, node, node.force_new_cluster)?
+    } else {
+        // What a tool restored tells of its members in the log; the database may still tell of the
+        // ones before (etcd 3.4).
+        let members = log.members.iter().map(|json| member(json)).collect::<Result<_, _>>()?;
+        cluster(members, node, true)?
+    };
     tracing::info!(path = %path.display(), "taking over the state of etcd");
     restore::import(&database, disk, &cluster)?;
     tracing::info!(path = %path.display(), "took over the state of etcd; its files are left there");
     Ok(())
 }
 
-/// What etcd's database says of the member.
-#[derive(Default)]
-struct Known {
-    /// The index of the last entry that is in the database.
-    applied: u64,
-    members: Vec<Member>,
+/// What etcd's database says: the index of the last entry that is in it, and the members.
+fn known(
+    database: &coracle_bolt::Database<snapshot_file::Positioned>,
+) -> Result<(u64, Vec<Member>), Failure> {
+    let (mut applied, mut members) = (0, Vec::new());
+    for bucket in database.buckets() {
+        let is_meta = match bucket.name() {
+            b"meta" => true,
+            b"members" => false,
+            _ => continue,
+        };
+        let mut entries = database.entries(bucket).map_err(Failure::error)?;
+        while let Some(entry) = entries.next().map_err(Failure::error)? {
+            if !is_meta {
+                members.push(member(&entry.value)?);
+            } else if &entry.key[..] == b"consistent_index" {
+                let index = entry.value[..].try_into().map(u64::from_be_bytes);
+                applied = index.map_err(|_| {
+                    Failure::error(format!("its consistent_index is {:02x?}", entry.value))
+                })?;
+            }
+        }
+    }
+    Ok((applied, members))
 }
 
-/// A record of the bucket `members`.
+/// The cluster of `members`; one of several is only taken over if they are known to be `alike`.
+fn cluster(members: Vec<Member>, node: &NodeConfig, alike: bool) -> Result<NewCluster, Failure> {
+    let own = match &members[..] {
+        [] => return Err(Failure::error("it tells of no members")),
+        [only] => only.id,
+        several if !alike => {
+            let message = format!("it is of one of {} members, which may differ", several.len());
+            return Err(Failure::error(message));
+        }
+        several => {
+            let named = several.iter().find(|member| member.name == node.name);
+            let missing = || Failure::error(format!("no member of it is called {:?}", node.name));
+            named.ok_or_else(missing)?.id
+        }
+    };
+    Ok(NewCluster::of(members, own))
+}
+
+/// A record of the bucket `members`, and what an entry says that adds a member.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct MemberRecord {
@@ -102,58 +146,6 @@ struct MemberRecord {
     client_urls: Vec<String>,
     #[serde(default)]
     is_learner: bool,
-}
-
-impl Known {
-    fn read(
-        database: &coracle_bolt::Database<snapshot_file::Positioned>,
-    ) -> Result<Known, Failure> {
-        let mut known = Known::default();
-        for bucket in database.buckets() {
-            let is_meta = match bucket.name() {
-                b"meta" => true,
-                b"members" => false,
-                _ => continue,
-            };
-            let mut entries = database.entries(bucket).map_err(Failure::error)?;
-            while let Some(entry) = entries.next().map_err(Failure::error)? {
-                if !is_meta {
-                    known.members.push(member(&entry.value)?);
-                } else if &entry.key[..] == b"consistent_index" {
-                    let index = entry.value[..].try_into().map(u64::from_be_bytes);
-                    known.applied = index.map_err(|_| {
-                        Failure::error(format!("its consistent_index is {:02x?}", entry.value))
-                    })?;
-                }
-            }
-        }
-        Ok(known)
-    }
-
-    /// The cluster that the member is of: the one that the database tells of, or, where it tells
-    /// of none (etcd 3.4 restores so), the one that the flags describe.
-    fn cluster(self, node: &NodeConfig) -> Result<NewCluster, Failure> {
-        let Known { applied, members } = self;
-        if members.is_empty() {
-            let (initial, token) = (&node.initial_cluster, &node.initial_cluster_token);
-            let cluster = NewCluster::new(initial, token, &node.name, &node.advertise_peer_urls);
-            return cluster.map_err(Failure::error);
-        }
-        let own = match &members[..] {
-            [only] => only.id,
-            // A restored log begins with an entry for each member, and nothing else.
-            _ if applied > members.len() as u64 && !node.force_new_cluster => {
-                let message = format!("it is of one of {} members, which differ", members.len());
-                return Err(Failure::error(message));
-            }
-            several => {
-                let named = several.iter().find(|member| member.name == node.name);
-                let message = || format!("no member of it is called {:?}", node.name);
-                named.ok_or_else(|| Failure::error(message()))?.id
-            }
-        };
-        Ok(NewCluster::of(members, own))
-    }
 }
 
 fn member(json: &[u8]) -> Result<Member, Failure> {
@@ -195,28 +187,55 @@ struct LogEntry {
     data: Bytes,
 }
 
-/// How many entries of the log in `folder` behind `applied` change the store.
-fn unapplied(folder: &Path, applied: u64) -> io::Result<usize> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.extension() == Some(OsStr::new("wal")) {
-            files.push(path);
+/// A change of the membership.
+#[derive(Clone, PartialEq, Message)]
+struct ConfChange {
+    #[prost(bytes = "bytes", tag = "4")]
+    context: Bytes,
+}
+
+/// What etcd's log says.
+#[derive(Debug, Default, PartialEq)]
+struct Log {
+    /// The indexes of entries that change the store and are not in the database.
+    unapplied: Vec<u64>,
+    /// Whether there is anything but changes of the membership: the member has been started.
+    requests: bool,
+    /// What the changes of the membership say of the members.
+    members: Vec<Bytes>,
+}
+
+impl Log {
+    /// Reads the log in `folder`, of which the database has the entries up to `applied`.
+    fn read(folder: &Path, applied: u64) -> io::Result<Log> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.extension() == Some(OsStr::new("wal")) {
+                files.push(path);
+            }
+        }
+        // The names begin with a sequence number of fixed width.
+        files.sort();
+        let mut log = Log::default();
+        for path in files {
+            each_entry(&path, |entry| log.take(entry, applied))?;
+        }
+        Ok(log)
+    }
+
+    fn take(&mut self, entry: LogEntry, applied: u64) {
+        // An entry takes the place of those that were written with its index and later ones.
+        while self.unapplied.pop_if(|index| *index >= entry.index).is_some() {}
+        if entry.kind == 0 {
+            self.requests = true;
+            if entry.index > applied && changes_store(entry.data) {
+                self.unapplied.push(entry.index);
+            }
+        } else if let Ok(change) = ConfChange::decode(entry.data) {
+            self.members.push(change.context);
         }
     }
-    // The names begin with a sequence number of fixed width.
-    files.sort();
-    let mut indexes: Vec<u64> = Vec::new();
-    for path in files {
-        each_entry(&path, |entry| {
-            // An entry takes the place of those that were written with its index and later ones.
-            while indexes.pop_if(|index| *index >= entry.index).is_some() {}
-            if entry.index > applied && entry.kind == 0 && changes_store(entry.data) {
-                indexes.push(entry.index);
-            }
-        })?;
-    }
-    Ok(indexes.len())
 }
 
 /// Whether the request in an entry is one of those that the database keeps something of: from a
@@ -301,7 +320,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let first = [
             frame(&LogRecord { kind: 4, crc: 0, data: Bytes::new() }),
-            entry(1, 1, b"a change of the membership"),
+            entry(1, 1, b"\x22\x02{}"),
             entry(2, 0, PUT),
             entry(3, 0, PUT),
             entry(4, 0, PUT),
@@ -316,7 +335,9 @@ mod tests {
         write("0000000000000000-0000000000000000.wal", &[first.concat(), vec![0; 64]].concat());
         write("0000000000000001-0000000000000006.wal", &second);
         write("1.tmp", b"not of the log");
-        let unapplied = |applied| unapplied(folder.path(), applied).unwrap();
-        assert_eq!([unapplied(6), unapplied(5), unapplied(4), unapplied(1)], [0, 1, 2, 3]);
+        let read = |applied| Log::read(folder.path(), applied).unwrap();
+        assert_eq!(read(6), Log { unapplied: vec![], requests: true, members: vec!["{}".into()] });
+        assert_eq!([read(5).unapplied, read(4).unapplied], [vec![6], vec![5, 6]]);
+        assert_eq!(read(1).unapplied, [2, 5, 6]);
     }
 }

@@ -150,7 +150,7 @@ impl Dialler {
 
 /// What went wrong; that the other side does not take our certificate, in etcd's words.
 fn told(error: &io::Error) -> String {
-    match error.get_ref().and_then(|cause| cause.downcast_ref()) {
+    match error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()) {
         Some(rustls::Error::AlertReceived(
             AlertDescription::AccessDenied
             | AlertDescription::BadCertificate
