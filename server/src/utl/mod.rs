@@ -2,7 +2,8 @@
 //!
 //! The commands, flags, sentences and exit codes are etcdutl's (ETCD.md 4.3). Snapshot files are
 //! etcd's own, whoever saved them; data directories are Coracle's, but where a *file* is asked for,
-//! the database of a real etcd's directory (`member/snap/db`) will do.
+//! the database of a real etcd's directory (`member/snap/db`) will do. A server that is started on
+//! such a directory makes it its own first (`adopt`).
 
 mod adopt;
 mod commands;
