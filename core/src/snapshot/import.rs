@@ -164,8 +164,8 @@ fn is_compaction(key: &[u8]) -> bool {
 
 fn check_change(key: &[u8], value: &Bytes) -> Result<Change, String> {
     let change = check_revision(key)?;
-    let kv = KeyValue::decode(value.clone())
-        .map_err(|error| format!("at {change} no key: {error}"))?;
+    let kv =
+        KeyValue::decode(value.clone()).map_err(|error| format!("at {change} no key: {error}"))?;
     if !(0..=change.main).contains(&kv.create_revision) || !(0..=LAST_NUMBER).contains(&kv.version)
     {
         return Err(format!("at {change} a key of no possible history"));

@@ -77,9 +77,11 @@ impl Security {
         check_urls(&config.listen_client_urls, &clients, "--cert-file, --key-file", "client")?;
         let has_files = !(clients.cert_file.is_empty() && clients.key_file.is_empty());
         if !has_files && metrics_urls.iter().any(|url| url.secure) {
-            return Err("client TLS key/cert (--cert-file, --key-file) must be provided for metrics \
+            return Err(
+                "client TLS key/cert (--cert-file, --key-file) must be provided for metrics \
                         secure url"
-                .to_owned());
+                    .to_owned(),
+            );
         }
         check_urls(&config.listen_peer_urls, &peers, "--peer-cert-file, --peer-key-file", "peer")?;
         let acceptor = |urls: &[Url], files: &TlsSide, side: Side| {

@@ -32,7 +32,8 @@ const COMPLETE: &str = "complete";
 pub(super) fn etcds_database(data_dir: &Path) -> Option<PathBuf> {
     let snap = data_dir.join("member/snap");
     let mut entries = fs::read_dir(&snap).ok()?.filter_map(Result::ok);
-    let is_ours = entries.any(|entry| Path::new(&entry.file_name()).extension() == Some(OsStr::new(COMPLETE)));
+    let is_ours = entries
+        .any(|entry| Path::new(&entry.file_name()).extension() == Some(OsStr::new(COMPLETE)));
     let database = snap.join("db");
     (!is_ours && database.is_file()).then_some(database)
 }
@@ -71,8 +72,9 @@ fn take_over(
         .map_err(|error| Failure::error(format!("cannot read {}: {error}", wal_dir.display())))?;
     let unapplied = log.unapplied.len();
     if unapplied > 0 {
-        let message =
-            format!("{unapplied} entries of its log are not in its database; start etcd and stop it");
+        let message = format!(
+            "{unapplied} entries of its log are not in its database; start etcd and stop it"
+        );
         return Err(Failure::error(message));
     }
     let cluster = if log.requests {
