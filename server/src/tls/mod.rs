@@ -74,14 +74,13 @@ impl Security {
         };
         let clients = with_own(&tls.client, "client", &client_urls)?;
         let peers = with_own(&tls.peer, "peer", &config.listen_peer_urls)?;
-        check_urls(&config.listen_client_urls, &clients, "--cert-file, --key-file", "client")?;
+        let serving = [&config.listen_client_urls[..], &config.listen_client_http_urls].concat();
+        check_urls(&serving, &clients, "--cert-file, --key-file", "client")?;
         let has_files = !(clients.cert_file.is_empty() && clients.key_file.is_empty());
-        if !has_files && metrics_urls.iter().any(|url| url.secure) {
-            return Err(
-                "client TLS key/cert (--cert-file, --key-file) must be provided for metrics \
-                        secure url"
-                    .to_owned(),
-            );
+        if !has_files && config.listen_metrics_urls.iter().any(|url| url.secure) {
+            let text = "client TLS key/cert (--cert-file, --key-file) must be provided for \
+                        metrics secure url";
+            return Err(text.to_owned());
         }
         check_urls(&config.listen_peer_urls, &peers, "--peer-cert-file, --peer-key-file", "peer")?;
         let acceptor = |urls: &[Url], files: &TlsSide, side: Side| {
