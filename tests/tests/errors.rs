@@ -339,34 +339,31 @@ fn errors_of_a_cluster_without_its_quorum_have_etcd_s_code_and_text() {
     }
 }
 
-/// Asked of the leader or the only member: whether all voters are there comes before what is wrong
-/// with the new one.
-async fn is_too_unhealthy_to_grow(client: &RawClient, url: &str) -> Result<()> {
-    let request = MemberAddRequest { peer_ur_ls: vec![url.to_owned()], is_learner: false };
-    let told = client.refusal("/etcdserverpb.Cluster/MemberAdd", &request).await;
-    let expected = (Code::Unavailable, "etcdserver: unhealthy cluster".to_owned());
-    ensure!(told == expected, "{told:?}");
-    Ok(())
-}
-
+/// Whether the members that there are bear another one is asked before what is wrong with it.
 #[test]
-fn cl_01_a_cluster_does_not_grow_while_a_voter_is_down() {
+fn cl_01_a_cluster_does_not_grow_while_a_voter_is_not_there() {
+    const ADD: &str = "/etcdserverpb.Cluster/MemberAdd";
+    let add = |url: &str| MemberAddRequest { peer_ur_ls: vec![url.to_owned()], is_learner: false };
+    let not_started = "etcdserver: re-configuration failed due to not enough started members";
+    let unhealthy = "etcdserver: unhealthy cluster";
     for kind in [Kind::Etcd, Kind::Coracle] {
         let cluster = Cluster::start(kind, 1).expect("a cluster starts");
         block_on(async {
             let client = RawClient::connect(cluster.endpoint(0)).await?;
-            let peer_ur_ls = vec!["http://127.0.0.1:1".to_owned()];
-            let add = MemberAddRequest { peer_ur_ls, is_learner: false }.encode_to_vec();
-            client.call("/etcdserverpb.Cluster/MemberAdd", add.into()).await?;
-            is_too_unhealthy_to_grow(&client, "http://127.0.0.1:1").await?;
-            is_too_unhealthy_to_grow(&client, "http://127.0.0.1:2").await
+            client.call(ADD, add("http://127.0.0.1:1").encode_to_vec().into()).await?;
+            let mut cases = Vec::new();
+            for url in ["http://127.0.0.1:1", "http://127.0.0.1:2"] {
+                cases.push(case(ADD, add(url), Code::Unknown, not_started));
+            }
+            check(kind, &client, cases).await
         });
         let mut cluster = Cluster::start(kind, 3).expect("a cluster starts");
         cluster.kill(2).expect("it is killed");
         block_on(async {
             for index in 0..2 {
                 let client = RawClient::connect(cluster.endpoint(index)).await?;
-                is_too_unhealthy_to_grow(&client, "http://127.0.0.1:1").await?;
+                let case = case(ADD, add("http://127.0.0.1:1"), Code::Unavailable, unhealthy);
+                check(kind, &client, vec![case]).await?;
             }
             Ok(())
         });

@@ -80,9 +80,10 @@ impl<P: Platform> Node<P> {
         }
         let voters: Vec<&pb::Member> = members.iter().filter(|m| !m.is_learner).collect();
         let started = voters.iter().filter(|member| !member.name.is_empty()).count();
-        // Of two members the second may not have started yet; the first may replace it.
-        let growing = started == 1 && voters.len() == 2;
-        if !growing && started < voters.len() / 2 + 1 {
+        // With the new one, which has not started. To an only member the second may be added.
+        let after = voters.len() + 1;
+        let is_second = started == 1 && after == 2;
+        if !is_second && started < after / 2 + 1 {
             return Err(not_enough_started());
         }
         Ok(())

@@ -66,8 +66,9 @@ pub(super) fn render(output: &Output) -> Result<Vec<u8>, Unsupported> {
         Output::AuthChanged { header, .. } => out.header(header),
         Output::RoleList(response) => {
             out.header(&response.header);
-            let names: Vec<_> = response.roles.iter().map(|name| quote(name.as_bytes())).collect();
-            out.field("Roles", names.join(" "));
+            let names = response.roles.iter().map(|name| format!(" {}", quote(name.as_bytes())));
+            // Without roles no space follows the colon.
+            let _ = writeln!(out.0, "\"Roles\" :{}", names.collect::<String>());
         }
         Output::RoleGet(_, response) => {
             out.header(&response.header);

@@ -116,7 +116,7 @@ impl Writer {
             // A line brings a password, never a token.
             "nonsense" => return None,
             user => {
-                let password = if self.dice.percent(80) { "one" } else { "two" };
+                let password = ["one", "two", ""][self.dice.weighted(&[80, 15, 5])];
                 line.words.push(format!("--user={user}:{password}").into_bytes());
             }
         }

@@ -359,8 +359,8 @@ impl Askers {
         if matches!(ask, Ask::Disable) {
             self.tokens.clear();
         }
-        if matches!(&answer, Answer::Error { message, .. } if message.contains("invalid auth token"))
-        {
+        let has_bad_token = |message: &str| message.contains("invalid auth token");
+        if matches!(&answer, Answer::Error { message, .. } if has_bad_token(message)) {
             self.tokens.remove(asker);
         }
         Ok(answer)

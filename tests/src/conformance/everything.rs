@@ -1,5 +1,5 @@
-//! One sequence of everything: the operations of [`super::generate`], some of them as command lines,
-//! watchers in JSON, and sessions with users and rights.
+//! One sequence of everything: the operations of [`super::generate`], some of them as command
+//! lines, watchers in JSON, and sessions with users and rights.
 
 use std::collections::VecDeque;
 

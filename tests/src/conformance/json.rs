@@ -143,6 +143,8 @@ impl JsonClient {
         let json = self.spell(&method, &WatchRequest { request_union }.encode_to_vec())?;
         let mut conversation = self.client.post_stream(PATH).await?;
         conversation.say(&json).await?;
+        // Go's server begins its answer when it has read the request.
+        conversation.end();
         let mut responses = Vec::new();
         while !is_complete(&responses) {
             let line = conversation.line().await.with_context(|| format!("watching {json}"))?;

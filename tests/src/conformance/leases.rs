@@ -67,6 +67,11 @@ impl LeaseNames {
                     translate(&mut lease.id);
                 }
             }
+            Answer::Told(text) if text.contains("\"lease\":") => {
+                for (id, name) in &self.name_of {
+                    *text = text.replace(&format!("\"{id}\""), &format!("\"{name}\""));
+                }
+            }
             Answer::Settled(received) => {
                 for event in received.iter_mut().flat_map(|one| &mut one.events) {
                     leases_of_event(event, &mut translate);

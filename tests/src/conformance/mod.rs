@@ -2,12 +2,13 @@
 //! order, every answer compared field by field.
 //!
 //! A *sequence* is all that a seed determines: two fresh single-member servers and a number of
-//! operations, in gRPC, in JSON by the gateway, and as command lines of `etcdctl` and `coracle ctl`;
-//! now and then a session in which authentication is on. [`everything`] puts them together from what
-//! [`generate`] and [`auth`] choose, [`server`] carries them out, [`normalise`] removes what may
-//! differ, and the first difference ends the sequence with a report that holds the seed, the
-//! operation and both answers. Watch events are compared when the sequence *settles*: a *tape*,
-//! one watcher on all keys, tells how many events each other watcher has to receive.
+//! operations, in gRPC, in JSON by the gateway, and as command lines of `etcdctl` and
+//! `coracle ctl`; now and then a session in which authentication is on. [`everything`] puts them
+//! together from what [`generate`] and [`auth`] choose, [`server`] carries them out, [`normalise`]
+//! removes what may differ, and the first difference ends the sequence with a report that holds
+//! the seed, the operation and both answers. Watch events are compared when the sequence
+//! *settles*: a *tape*, one watcher on all keys, tells how many events each other watcher has to
+//! receive.
 //!
 //! The reference is etcd 3.5.1. Where Coracle deliberately behaves like a newer release, the
 //! difference stands in `tests/conformance_differences.md` and in [`normalise`] or [`documented`].
