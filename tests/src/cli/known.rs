@@ -6,6 +6,7 @@
 //! | the help before a complaint about a flag | 3.7 has more flags |
 //! | `lease revoke -w protobuf` | 3.5.1 prints a Go struct into its complaint |
 //! | `took` of `-w fields` | a time |
+//! | the byte 0x7f in quotes | `\u007f` by the Go that 3.5.1 was built with, `\x7f` by later ones |
 //!
 //! The members of a cluster come in the order of their random ids: in JSON they are put in that of
 //! their other fields. The keys of a lease come in any order, and are sorted.
@@ -41,7 +42,8 @@ fn evened_line(line: &str) -> String {
     if line.starts_with("\"Took\" : ") {
         return "\"Took\" : <time>".to_owned();
     }
-    keys_in_order(&members_in_order(&without_newer_fields(line)))
+    let line = line.replace(r"\u007f", r"\x7f");
+    keys_in_order(&members_in_order(&without_newer_fields(&line)))
 }
 
 fn keys_in_order(line: &str) -> String {
