@@ -88,7 +88,7 @@ impl Server {
         let max_message_bytes = config.node.max_request_bytes + GRPC_OVERHEAD_BYTES;
         let client_settings = Settings {
             tls: security.clients.clone(),
-            plain: true,
+            plain: false,
             grpc: true,
             http: match config.listen_client_http_urls[..] {
                 [] => Plain::Client,

@@ -77,8 +77,8 @@ fn serve(tls: Option<Acceptor>, handler: impl Handler) -> (Front, SocketAddr) {
     let Listener::Tcp(tcp) = &listener else { unreachable!("a TCP address was bound") };
     let address = tcp.local_addr().unwrap();
     let settings = Settings {
+        plain: tls.is_none(),
         tls: tls.map(Arc::new),
-        plain: true,
         grpc: true,
         http: Plain::Client,
         max_message_bytes: 2048,

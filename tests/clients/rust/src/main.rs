@@ -147,7 +147,7 @@ async fn election(client: &mut Client) -> Result<()> {
 async fn auth(client: &mut Client, endpoint: &str) -> Result<()> {
     client.role_add("reader").await?;
     client.role_grant_permission("reader", Permission::read("/rs/").with_prefix()).await?;
-    client.role_grant_permission("reader", Permission::readwrite("/rs/a")).await?;
+    client.role_grant_permission("reader", Permission::read_write("/rs/a")).await?;
     client.user_add("carol", "secret", None).await?;
     client.user_grant_role("carol", "reader").await?;
     ensure!(client.user_get("carol").await?.roles() == ["reader"]);
