@@ -212,7 +212,8 @@ struct Peers {
     dial: Connector,
 }
 
-/// Opens the member's folders, which may be etcd's until now; a member that is new there finds out with whom it forms a cluster.
+/// Opens the member's folders, which may be etcd's until now; a member that is new there finds out
+/// with whom it forms a cluster.
 async fn open_disk(config: &mut Config) -> Result<Arc<NativeDisk>, ServeError> {
     if config.memory_mlock {
         lock_memory().map_err(ServeError::Memory)?;

