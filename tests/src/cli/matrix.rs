@@ -60,7 +60,7 @@ const TXN: &str = "mod(\"a\") > \"0\"\nversion(\"nothing\") = \"0\"\n\nput t1 \"
                    get a\ndel t2\n\nget b\n\n";
 
 /// Lines whose format does not matter: mistakes, values of flags and variables, what is captured.
-const ONCE: [&str; 39] = [
+const ONCE: [&str; 43] = [
     "get",
     "get a b c",
     "get a --prefix --from-key",
@@ -72,6 +72,10 @@ const ONCE: [&str; 39] = [
     "get a --rev=x",
     "get a --bogus",
     "get a -x",
+    "get a --user=root:secret",
+    "get a --user=root:",
+    "role list -w fields",
+    "user list -w fields",
     "put",
     "put a",
     "put a b c",

@@ -59,6 +59,11 @@ impl Everything {
         }
     }
 
+    /// Not in the middle of a session: nobody could settle anything then.
+    pub fn may_end(&self) -> bool {
+        self.queue.is_empty()
+    }
+
     /// The next operation of a sequence that has led to `model`.
     pub fn next(&mut self, model: &Model) -> Operation {
         if let Some(operation) = self.queue.pop_front() {
