@@ -360,7 +360,7 @@ impl Member {
             let detail = format!("purged to {purged}, but the backend is at {applied}");
             return Err(Fatal::Invariant(detail));
         }
-        let _batch = member.backend.batch();
+        let applying = member.backend.batch();
         for (index, command) in entries.range(applied + 1..) {
             if *index != member.applied + 1 {
                 return Err(Fatal::Invariant(format!("no entry {}", member.applied + 1)));
@@ -370,7 +370,7 @@ impl Member {
         }
         let applied = encode_index(member.applied);
         member.backend.put(Bucket::Meta, Bytes::from_static(APPLIED), applied.into());
-        drop(_batch);
+        applying.end();
         Ok(member)
     }
 
@@ -446,13 +446,14 @@ impl Member {
         let positions = indices.zip(batch.positions());
         self.segments.extend(positions.map(|(index, (_, position))| (index, position.segment)));
         self.wal.sync()?;
-        let _batch = self.backend.batch();
+        let applying = self.backend.batch();
         for command in &script.commands[self.applied..end] {
             apply_command(&self.store, command)?;
         }
         self.applied = end;
         progress.acknowledged = end;
         self.backend.put(Bucket::Meta, Bytes::from_static(APPLIED), encode_index(end).into());
+        applying.end();
         Ok(())
     }
 

@@ -13,17 +13,13 @@ use coracle_core::error::Error;
 use regex::Regex;
 
 /// Errors that no request leads to, and why.
-const OUT_OF_REACH: [(&str, &str); 11] = [
+const OUT_OF_REACH: [(&str, &str); 10] = [
     ("WatchCanceled", "the client has gone: it never leaves the server"),
     ("Canceled", "the client has gone: it never leaves the server"),
     ("DeadlineExceeded", "the client has gone: it never leaves the server"),
     ("ClusterIDMismatch", "etcd's own peer protocol has it, which Coracle does not speak"),
     ("NotCapable", "no release that Coracle replaces lacks a capability"),
     ("LeaderChanged", "a read that loses its leader asks the next one, within its time"),
-    (
-        "TimeoutWaitAppliedIndex",
-        "a renewal asks the leader, which has applied what it grants: nothing is waited for",
-    ),
     (
         "TimeoutDueToConnectionLost",
         "a forwarded write is not given up while its answer may come: it ends as a plain time-out",

@@ -71,6 +71,10 @@ fn take_over(
     let log = Log::read(wal_dir, applied)
         .map_err(|error| Failure::error(format!("cannot read {}: {error}", wal_dir.display())))?;
     let unapplied = log.unapplied.len();
+    if applied == 0 && members.is_empty() && log.members.is_empty() && unapplied == 0 {
+        // An etcd that refused to start made it, and wrote nothing into it.
+        return Ok(());
+    }
     if unapplied > 0 {
         let message = format!(
             "{unapplied} entries of its log are not in its database; start etcd and stop it"
