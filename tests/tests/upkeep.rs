@@ -228,7 +228,9 @@ async fn goes_on_alone(cluster: &mut LocalCluster, number: usize) {
     let alone = |members: Vec<pb::Member>| {
         let [own] = &members[..] else { return None };
         assert_eq!(own.id, node.member_id());
-        (own.name == format!("n{number}") && !own.is_learner).then_some(())
+        // Client URLs are in the log only: until then the list may be what the flags say.
+        let is_recorded = !own.client_ur_ls.is_empty();
+        (is_recorded && own.name == format!("n{number}") && !own.is_learner).then_some(())
     };
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
     loop {

@@ -25,8 +25,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts `kind` with a client URL of `scheme` (`both` is http and https), and waits until it is
-    /// healthy. `flags` are separated by spaces; `$STORE` in them is the data directory.
+    /// Starts `kind` with a client URL of `scheme` (`both` is http and https), and waits until it
+    /// is healthy. `flags` are separated by spaces; `$STORE` in them is the data directory.
     pub fn start(kind: Kind, scheme: &str, flags: &str) -> Result<Server> {
         let folder = TempDir::with_prefix("coracle-tls-")?;
         let [client, peer, metrics] = ports()?;
