@@ -49,7 +49,7 @@ use self::leadership::Leadership;
 use self::peer::IncomingSnapshot;
 use self::read_index::ReadIndexQueue;
 use self::stop::StopSignal;
-use crate::api::etcdserverpb::{AlarmType, ResponseHeader};
+use crate::api::etcdserverpb::{AlarmType, Member, ResponseHeader};
 use crate::apply::Applier;
 use crate::auth::AuthStore;
 use crate::backend::{Backend, BackendOptions};
@@ -101,6 +101,8 @@ pub struct Node<P: Platform> {
     command_ids: AtomicU64,
     /// While the members of a lost cluster are being forgotten (`--force-new-cluster`).
     forgetting: AtomicBool,
+    /// The initial members of a lost cluster of whom its log had not told yet.
+    lost_seeds: Vec<Member>,
 }
 
 #[derive(Default)]
@@ -137,9 +139,8 @@ impl<P: Platform> Node<P> {
         });
         let log = open_log(&config, &platform, &shared)?;
         let forced = config.force_new_cluster && force_new_cluster(&log, &start, &backend).await?;
-        if forced {
-            members.seed(vec![bootstrap::member_alone(&config, start.identity, &members)], true);
-        }
+        let lost_seeds =
+            if forced { seed_alone(&config, start.identity, &members) } else { Vec::new() };
         let network = NetworkFactory {
             members: members.clone(),
             transport: platform.transport(),
@@ -169,6 +170,7 @@ impl<P: Platform> Node<P> {
             transport: platform.transport(),
             command_ids: AtomicU64::new(platform.random()),
             forgetting: AtomicBool::new(forced),
+            lost_seeds,
             reconcile_receiver: Mutex::new(Some(reconcile_receiver)),
             counters: Counters::default(),
             meters,
@@ -438,6 +440,14 @@ async fn force_new_cluster<R: AsyncRuntime>(
         );
     }
     Ok(forced)
+}
+
+/// Makes this member the only seed; returns the other initial members that no log has told of.
+fn seed_alone(config: &NodeConfig, own: bootstrap::Identity, members: &Members) -> Vec<Member> {
+    let mut lost = members.unrecorded_seeds();
+    lost.retain(|member| member.id != own.member_id);
+    members.seed(vec![bootstrap::member_alone(config, own, members)], true);
+    lost
 }
 
 /// A histogram of the log's: bounds from 1 ms on that double, each bucket without those before it.

@@ -140,8 +140,7 @@ impl<P: Platform> Node<P> {
     }
 
     /// After `--force-new-cluster`: the log removes all members but this one, so that Raft's
-    /// membership, which follows the table, stays what it was forced to be. If the table lacks this
-    /// member, it is the only seed, which [`Node::propose_first_members`] then records.
+    /// membership, which follows the table, stays what it was forced to be.
     async fn forget_lost_members(self: &Arc<Self>) {
         while self.forgetting.load(Ordering::Acquire) && self.leadership.role().is_leader {
             // What the log held before is in the table only when it is applied.
@@ -160,11 +159,23 @@ impl<P: Platform> Node<P> {
         }
     }
 
-    /// What the table still differs in from that of a cluster of this voter alone.
+    /// What the table still differs in from that of a cluster of this voter alone. Initial members
+    /// that it never held are added first, since only who is removed can never come back: the next
+    /// start would take them from its flags again.
     fn next_change_to_be_alone(&self) -> Option<CommandRequest> {
+        let add = |member| {
+            CommandRequest::MemberAdd(pb::MemberAdd { member: Some(member), max_learners: None })
+        };
+        // After `--force-new-cluster` this member is the only seed.
+        if let Some(own) = self.members.unrecorded_seeds().into_iter().next() {
+            return Some(add(own));
+        }
         let members = self.members.list();
         if let Some(Member { id, .. }) = members.iter().find(|member| member.id != self.member_id) {
             return Some(CommandRequest::MemberRemove(MemberRemoveRequest { id: *id }));
+        }
+        if let Some(lost) = self.lost_seeds.iter().find(|seed| !self.members.is_removed(seed.id)) {
+            return Some(add(Member { is_learner: true, ..lost.clone() }));
         }
         let promote = MemberPromoteRequest { id: self.member_id };
         self.is_learner().then_some(CommandRequest::MemberPromote(promote))
