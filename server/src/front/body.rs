@@ -2,10 +2,11 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use futures_channel::oneshot;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, Stream, StreamExt};
 use h2::{RecvStream, SendStream};
@@ -13,6 +14,9 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Body, Frame, Incoming};
 use hyper::upgrade::Upgraded;
+use tokio::time::timeout;
+
+use super::limits;
 
 /// What a client sends. An error means that it broke off.
 pub(crate) type RequestBody = UnsyncBoxBody<Bytes, BrokenOff>;
@@ -74,6 +78,70 @@ pub(super) fn of_http2(mut body: RecvStream) -> RequestBody {
     StreamBody::new(frames).boxed_unsync()
 }
 
+/// A request's body whose rest comes back when its reader drops it.
+struct Lent {
+    body: Option<RequestBody>,
+    back: Option<oneshot::Sender<RequestBody>>,
+}
+
+impl Body for Lent {
+    type Data = Bytes;
+    type Error = BrokenOff;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        let frame = ready!(Pin::new(body).poll_frame(cx));
+        if !matches!(frame, Some(Ok(_))) {
+            self.body = None;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(Body::is_end_stream)
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let (Some(body), Some(back)) = (self.body.take(), self.back.take()) {
+            // Fails if nobody waits for it any more.
+            _ = back.send(body);
+        }
+    }
+}
+
+/// What the reader of a request's body may leave of it.
+pub(super) struct Rest(oneshot::Receiver<RequestBody>);
+
+/// `body` for its reader, and what will be left of it.
+pub(super) fn lend(body: RequestBody) -> (RequestBody, Rest) {
+    let (back, rest) = oneshot::channel();
+    (Lent { body: Some(body), back: Some(back) }.boxed_unsync(), Rest(rest))
+}
+
+impl Rest {
+    /// Reads what is left, `most` bytes of it, unless somebody still reads it. Clients that are
+    /// answered before they have sent everything take the end of the stream, or of the connection,
+    /// for a failure; curl does.
+    pub(super) async fn read(mut self, most: usize) {
+        let Ok(Some(mut body)) = self.0.try_recv() else { return };
+        let mut read = 0;
+        let reading = async {
+            while read < most
+                && let Some(Ok(frame)) = body.frame().await
+            {
+                read += frame.data_ref().map_or(0, Bytes::len);
+            }
+        };
+        // Whoever is slower than that is cut off.
+        _ = timeout(limits::REST_DEADLINE, reading).await;
+    }
+}
+
 /// Sends `body` on an HTTP/2 stream, no faster than the client takes it. Ends early, and drops the
 /// body, when the client has gone.
 pub(super) async fn send(mut stream: SendStream<Bytes>, body: ResponseBody) {
@@ -95,7 +163,7 @@ pub(super) async fn send(mut stream: SendStream<Bytes>, body: ResponseBody) {
 /// The next piece, or `None` at the end of the body or of the client's interest.
 fn next_piece(
     stream: &mut SendStream<Bytes>,
-    body: std::pin::Pin<&mut ResponseBody>,
+    body: Pin<&mut ResponseBody>,
     cx: &mut Context<'_>,
 ) -> Poll<Option<Bytes>> {
     if stream.poll_reset(cx).is_ready() {

@@ -32,7 +32,11 @@ pub(super) async fn serve<H: Handler>(
         request.extensions_mut().insert(remote.clone());
         async move {
             let upgrade = upgrade::on(&mut request);
-            let answer = handler.http(settings, request.map(body::of_http1)).await;
+            let (head, body) = request.into_parts();
+            let (body, rest) = body::lend(body::of_http1(body));
+            let most = settings.max_message_bytes;
+            let answer = handler.http(settings, http::Request::from_parts(head, body)).await;
+            rest.read(most).await;
             if let Some(session) = answer.session {
                 *next.lock().unwrap_or_else(PoisonError::into_inner) = Some((upgrade, session));
             }

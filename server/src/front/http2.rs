@@ -184,8 +184,14 @@ async fn plain<H: Handler>(
     mut respond: SendResponse<Bytes>,
 ) {
     let head_only = request.method() == http::Method::HEAD;
-    let request = request.map(body::of_http2);
-    let answer = handler.http(settings, request);
+    let (head, body) = request.into_parts();
+    let (body, rest) = body::lend(body::of_http2(body));
+    let most = settings.max_message_bytes;
+    let answer = async {
+        let answer = handler.http(settings, http::Request::from_parts(head, body)).await;
+        rest.read(most).await;
+        answer
+    };
     // Whoever has gone does not want it any more: a lock, say, must not be taken for nobody.
     let gone = |cx: &mut Context<'_>| respond.poll_reset(cx).map(drop);
     let Some(answer) = unless(gone, answer).await else { return };

@@ -20,6 +20,8 @@ pub(super) const CONCURRENT_RESETS: usize = 64;
 pub(super) const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 /// Until when the head of an HTTP/1 request must be there; also how long a connection may idle.
 pub(super) const HEADER_DEADLINE: Duration = Duration::from_secs(300);
+/// Until when a client that is answered already must have sent the rest of its request.
+pub(super) const REST_DEADLINE: Duration = Duration::from_secs(5);
 /// How long calls under way may go on when the server stops.
 pub(super) const STOP_GRACE: Duration = Duration::from_secs(1);
 /// Accepted sockets waiting for their thread.

@@ -274,6 +274,39 @@ async fn gw_05_a_request_that_is_reset_is_not_worked_on_any_more() {
     front.stop();
 }
 
+/// Whoever is answered before its request is whole may take that for a failure, as curl does.
+#[tokio::test]
+async fn h_01_a_request_is_read_to_its_end_before_it_is_answered() {
+    let (front, address) = start();
+    let moment = Duration::from_millis(50);
+
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    let request = || http::Request::post(format!("http://{address}/x")).body(()).unwrap();
+    let (mut response, mut body) = client.send_request(request(), false).unwrap();
+    body.send_data(vec![b'x'; 1024].into(), false).unwrap();
+    assert!(tokio::time::timeout(moment, &mut response).await.is_err(), "answered too early");
+    body.send_data("x".into(), true).unwrap();
+    assert_eq!(response.await.unwrap().status(), 200);
+
+    // But not without end.
+    let (response, mut body) = client.send_request(request(), false).unwrap();
+    body.send_data(vec![b'x'; 4096].into(), false).unwrap();
+    assert_eq!(response.await.unwrap().status(), 200);
+
+    let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
+    let head = b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nConnection: close\r\n\r\n1";
+    client.write_all(head).await.unwrap();
+    let mut answer = String::new();
+    let early = tokio::time::timeout(moment, client.read_to_string(&mut answer)).await;
+    assert!(early.is_err(), "answered too early");
+    client.write_all(b"2").await.unwrap();
+    client.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    front.stop();
+}
+
 #[tokio::test]
 async fn tls_01_a_client_that_stalls_in_its_handshake_blocks_nobody() {
     let folder = tempfile::tempdir().unwrap();
