@@ -106,7 +106,7 @@ impl People {
     }
 
     fn next(&mut self) -> (String, Ask) {
-        let asker = match self.dice.weighted(&[40, 50, 6, 4]) {
+        let asker = match self.dice.weighted(&[55, 37, 5, 3]) {
             0 => "root".to_owned(),
             1 => self.user(),
             2 => String::new(),
