@@ -12,6 +12,8 @@ use super::revision::Change;
 pub(super) struct Index {
     /// Keys are copies of their own: a slice of a request would keep the whole request alive.
     keys: BTreeMap<Box<[u8]>, KeyIndex>,
+    /// How many of them live.
+    live: usize,
 }
 
 /// A stretch of a range, read under one lock.
@@ -29,8 +31,9 @@ pub(super) struct Slice {
 pub(super) type Ended = (Box<[u8]>, Change, i64);
 
 impl Index {
-    pub(super) fn len(&self) -> usize {
-        self.keys.len()
+    /// How many keys live.
+    pub(super) fn live(&self) -> usize {
+        self.live
     }
 
     pub(super) fn get(&self, key: &[u8]) -> Option<&KeyIndex> {
@@ -39,22 +42,30 @@ impl Index {
 
     /// Adds a change of `key`, newer than all before.
     pub(super) fn push(&mut self, key: &[u8], change: Change, life: Life) {
+        let mut lived = false;
         match self.keys.get_mut(key) {
-            Some(index) => index.push(change, life),
+            Some(index) => {
+                lived = index.alive().is_some();
+                index.push(change, life);
+            }
             None => {
                 self.keys.insert(key.into(), KeyIndex::new(change, life));
             }
         }
+        self.live += usize::from(!change.is_tombstone());
+        self.live -= usize::from(lived);
     }
 
     /// Records a put of `key`; returns its life, and the lease it had before.
     pub(super) fn put(&mut self, key: &[u8], change: Change, lease: i64) -> (Life, i64) {
         if let Some(index) = self.keys.get_mut(key) {
-            let previous = index.alive().map_or(0, |(_, life)| life.lease);
+            let previous = index.alive();
             let life = KeyIndex::life_after_put(Some(index), change.main, lease);
             index.push(change, life);
-            return (life, previous);
+            self.live += usize::from(previous.is_none());
+            return (life, previous.map_or(0, |(_, life)| life.lease));
         }
+        self.live += 1;
         let life = KeyIndex::life_after_put(None, change.main, lease);
         self.keys.insert(key.into(), KeyIndex::new(change, life));
         (life, 0)
@@ -115,6 +126,7 @@ impl Index {
             if let Some((_, life)) = index.alive() {
                 let change = tombstone(deleted.len());
                 index.push(change, Life::default());
+                self.live -= 1;
                 deleted.push((key.clone(), change, life.lease));
             }
             if looked + 1 >= looks {

@@ -107,9 +107,9 @@ impl Store {
         self.compacted_keys.load(Ordering::Relaxed)
     }
 
-    /// Keys that live now or whose deletion is not compacted yet.
+    /// Keys that live now.
     pub fn key_count(&self) -> u64 {
-        self.index().len() as u64
+        self.index().live() as u64
     }
 
     /// The state as of the newest committed revision.

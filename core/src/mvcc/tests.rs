@@ -283,6 +283,7 @@ impl Lab {
         let Lab { store, model, random, .. } = self;
         assert_eq!(store.current_revision(), model.current, "REV-06");
         assert_eq!(store.compact_revision(), model.compacted);
+        assert_eq!(store.key_count(), model.at(i64::MAX).len() as u64, "MET-01");
         let request = range_request(random, model.current);
         assert_eq!(store.range(&request).unwrap(), model.range(&request), "{request:?}");
         let revision = random.below(model.current + 2);
