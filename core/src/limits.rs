@@ -19,6 +19,9 @@ pub const MAX_COMMIT_APPLY_GAP: u64 = 5_000;
 pub const MAX_PENDING_BYTES: usize = 128 * 1024 * 1024;
 /// Default quota of the state backend, in bytes, where the flag says 0.
 pub const DEFAULT_QUOTA_BYTES: i64 = 2 * 1024 * 1024 * 1024;
+/// The size of the backend of an empty store, which does not count for the quota: small quotas are
+/// set for etcd's file, which begins with a seventh of it.
+pub const EMPTY_BACKEND_BYTES: u64 = 144 * 1024;
 /// Expired leases revoked in one round of 500 ms.
 pub const LEASE_REVOKE_RATE: usize = 500;
 /// Lease revocations under way at once.
@@ -60,7 +63,7 @@ pub const WATCH_RING_BYTES: usize = 16 * 1024 * 1024;
 /// Bytes of events that a watch stream takes to work on at once, at least one revision.
 pub const WATCH_BATCH_BYTES: usize = 2 * 1024 * 1024;
 /// The same for watchers that take their responses in fragments, whose batches make one response.
-pub const WATCH_FRAGMENTED_BATCH_BYTES: usize = 8 * 1024 * 1024;
+pub const WATCH_FRAGMENTED_BATCH_BYTES: usize = 16 * 1024 * 1024;
 /// Revisions that a catch-up reads first, before it knows how large they are.
 pub const WATCH_FIRST_READ_REVISIONS: usize = 32;
 /// Events that one batch holds for all watchers of a stream, as far as a revision allows.

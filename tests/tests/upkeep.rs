@@ -137,6 +137,29 @@ async fn mnt_03_the_initial_check_lets_a_sound_member_start() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mnt_02_a_quota_that_etcd_can_keep_leaves_room_here_too() {
+    let cluster = LocalCluster::start_with(1, |config| config.quota_backend_bytes = 53_248).await;
+    let node = &cluster.nodes[&1];
+    node.put(&INTERNAL, put("first", "small")).await.expect("a small put");
+    let chunk = "b".repeat(4096);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    while node.put(&INTERNAL, put("second", &chunk)).await != Err(Error::NoSpace) {
+        assert!(tokio::time::Instant::now() < deadline, "the quota is never reached");
+    }
+    let revision = node.info().revision;
+    let compact = pb::CompactionRequest { revision, physical: true };
+    node.compact(&INTERNAL, compact).await.expect("a compaction");
+    node.defragment(&INTERNAL, pb::DefragmentRequest {}).await.expect("a defragmentation");
+    let disarm = pb::AlarmRequest {
+        action: pb::alarm_request::AlarmAction::Deactivate as i32,
+        member_id: node.member_id(),
+        alarm: AlarmType::Nospace as i32,
+    };
+    node.alarm(&INTERNAL, disarm).await.expect("the alarm ends");
+    node.put(&INTERNAL, put("third", "small")).await.expect("there is room again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fs_04_a_member_goes_on_alone_with_its_data() {
     let mut cluster = LocalCluster::start(3).await;
     let leader = cluster.leader().await;

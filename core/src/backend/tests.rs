@@ -351,6 +351,14 @@ fn a_complete_file_that_is_lost_or_empty_stops_the_member() {
 }
 
 #[test]
+fn mnt_02_an_empty_backend_is_no_larger_than_a_quota_takes_it_for() {
+    let backend = open(&MemoryDisk::default());
+    put(&backend, "a", "1");
+    backend.flush().unwrap();
+    assert!(backend.size() <= crate::limits::EMPTY_BACKEND_BYTES, "{}", backend.size());
+}
+
+#[test]
 fn defragmentation_gives_space_back() {
     let disk = MemoryDisk::default();
     let backend = filled(&disk);

@@ -53,14 +53,11 @@ impl<P: Platform> Node<P> {
             return Err(Error::NoSpace);
         }
         let Some(quota) = self.quota() else { return Ok(()) };
-        if self.backend.size() + cost < quota {
+        let size = self.backend.size();
+        if size.saturating_sub(limits::EMPTY_BACKEND_BYTES) + cost < quota {
             return Ok(());
         }
-        tracing::warn!(
-            quota,
-            size = self.backend.size(),
-            "message exceeded backend quota; raising alarm"
-        );
+        tracing::warn!(quota, size, "message exceeded backend quota; raising alarm");
         let raise = pb::AlarmRequest {
             action: AlarmAction::Activate as i32,
             member_id: self.member_id,
