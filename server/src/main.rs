@@ -34,7 +34,7 @@ fn main() -> ExitCode {
             return grpc_proxy();
         }
         "etcd" => return serve(&arguments),
-        "etcdctl" => return ctl_client::run(given),
+        "etcdctl" => return ctl(&arguments, given),
         "etcdutl" => return utl::run(&arguments),
         _ => {}
     }
@@ -42,7 +42,7 @@ fn main() -> ExitCode {
         Some("serve") => serve(&arguments[1..]),
         Some("gateway") => gateway(&arguments[1..]),
         Some("grpc-proxy") => grpc_proxy(),
-        Some("ctl") => ctl_client::run(given.split_off(1)),
+        Some("ctl") => ctl(&arguments[1..], given.split_off(1)),
         Some("utl") => utl::run(&arguments[1..]),
         // `coracle --version`, `coracle --help`, and flags without `serve`.
         Some(flag) if flag.starts_with('-') => serve(&arguments),
@@ -80,6 +80,18 @@ fn serve(arguments: &[String]) -> ExitCode {
         Err(error) => {
             tracing::error!(target: FATAL, error = format!("{error:#}"), "discovery failed");
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs a command of etcdctl, or of etcdutl if it is one that etcdctl had once. `arguments` are
+/// `given` as text.
+fn ctl(arguments: &[String], given: Vec<OsString>) -> ExitCode {
+    match utl::asked_of_etcdctl(arguments) {
+        None => ctl_client::run(given),
+        Some(words) => {
+            complain("Deprecated: this is a command of `etcdutl` now.\n");
+            utl::run(&words)
         }
     }
 }

@@ -71,6 +71,10 @@ impl NewCluster {
         let own = own_member(&members, name, advertised).map_err(ImportError::Cluster)?.id;
         Ok(NewCluster::of(members, own))
     }
+
+    pub fn members(&self) -> &[Member] {
+        &self.members
+    }
 }
 
 /// A backend that is being filled. Without [`Import::finish`] it leaves nothing behind.

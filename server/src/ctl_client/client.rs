@@ -38,6 +38,8 @@ const MIN_KEEPALIVE: Duration = Duration::from_secs(10);
 /// Windows large enough that a client of many streams does not stall.
 const STREAM_WINDOW: u32 = 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
+/// How often a call is made while users and roles change under it.
+const MAX_ATTEMPTS: u32 = 10;
 /// Requests of a stream that wait to be sent.
 const QUEUED_REQUESTS: usize = 1024;
 
@@ -163,15 +165,24 @@ impl GrpcClient {
     where
         F: Future<Output = Result<Response<A>, Status>>,
     {
-        let token = self.token().clone();
-        match self.attempt(effect, token, message.clone(), &call).await {
-            Err(status) if self.user.is_some() && has_aged(&status) => {
-                self.log_in().await?;
-                let token = self.token().clone();
-                self.attempt(effect, token, message, &call).await.map_err(status_error)
+        let mut attempts = 1;
+        loop {
+            let token = self.token().clone();
+            match self.attempt(effect, token, message.clone(), &call).await {
+                Err(status) if attempts < MAX_ATTEMPTS && self.is_worth_another(&status) => {
+                    attempts += 1;
+                    self.log_in().await?;
+                }
+                answer => return answer.map_err(status_error),
             }
-            answer => answer.map_err(status_error),
         }
+    }
+
+    /// Whether a member does not take the token (any more): it has expired, or users and roles have
+    /// changed since the call came in, which also befalls whom a certificate names.
+    fn is_worth_another(&self, status: &Status) -> bool {
+        status.message() == Error::AuthOldRevision.message()
+            || (self.user.is_some() && status.message() == Error::InvalidAuthToken.message())
     }
 
     /// Makes a unary call, on the next endpoint too where that is safe.
@@ -212,14 +223,6 @@ fn with_token<Q>(message: Q, token: Option<&Token>) -> Request<Q> {
     request
 }
 
-/// Whether a member does not take the token (any more): it has expired, or users and roles have
-/// changed since.
-fn has_aged(status: &Status) -> bool {
-    [Error::InvalidAuthToken, Error::AuthOldRevision]
-        .iter()
-        .any(|error| status.message() == error.message())
-}
-
 fn may_repeat(effect: Effect, status: &Status) -> bool {
     let mut cause = status.source();
     while let Some(error) = cause {
@@ -244,8 +247,18 @@ pub(crate) fn rpc_error(code: Code, message: String) -> RpcError {
     RpcError { code: code as u32, message }
 }
 
+/// With the causes of a failure on the way, which tonic's own text leaves out.
 fn status_error(status: Status) -> RpcError {
-    RpcError { code: status.code() as u32, message: status.message().to_owned() }
+    let mut message = status.message().to_owned();
+    let mut cause = status.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !message.ends_with(&text) {
+            message = format!("{message}: {text}");
+        }
+        cause = error.source();
+    }
+    RpcError { code: status.code() as u32, message }
 }
 
 /// A generated client on `channel`, with this client's limits.

@@ -286,7 +286,7 @@ async fn h_01_a_request_is_read_to_its_end_before_it_is_answered() {
     let request = || http::Request::post(format!("http://{address}/x")).body(()).unwrap();
     let (mut response, mut body) = client.send_request(request(), false).unwrap();
     body.send_data(vec![b'x'; 1024].into(), false).unwrap();
-    assert!(tokio::time::timeout(moment, &mut response).await.is_err(), "answered too early");
+    assert!(timeout(moment, &mut response).await.is_err(), "answered too early");
     body.send_data("x".into(), true).unwrap();
     assert_eq!(response.await.unwrap().status(), 200);
 
@@ -299,7 +299,7 @@ async fn h_01_a_request_is_read_to_its_end_before_it_is_answered() {
     let head = b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nConnection: close\r\n\r\n1";
     client.write_all(head).await.unwrap();
     let mut answer = String::new();
-    let early = tokio::time::timeout(moment, client.read_to_string(&mut answer)).await;
+    let early = timeout(moment, client.read_to_string(&mut answer)).await;
     assert!(early.is_err(), "answered too early");
     client.write_all(b"2").await.unwrap();
     client.read_to_string(&mut answer).await.unwrap();

@@ -8,6 +8,7 @@
 mod adopt;
 mod commands;
 mod completion;
+mod former;
 mod hashkv;
 mod maintain;
 mod restore;
@@ -25,6 +26,7 @@ use crate::config::settings::{LogConfig, LogOutput};
 use crate::logging;
 pub(crate) use adopt::adopt;
 use commands::{Command, ROOT};
+pub use former::asked_of_etcdctl;
 
 /// The flags of every command.
 static GLOBAL: [Flag; 1] = [Flag::new(

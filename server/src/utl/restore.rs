@@ -35,6 +35,13 @@ pub(super) fn restore(parsed: &Parsed) -> Result<String, Failure> {
         given => given.into(),
     };
     restore_into(&data_dir, &wal_dir, &database, &cluster)?;
+    for member in cluster.members() {
+        tracing::info!(
+            added_peer_id = format!("{:x}", member.id),
+            added_peer_peer_urls = member.peer_ur_ls.join(","),
+            "added member"
+        );
+    }
     tracing::info!(path, data_dir, "restored snapshot");
     Ok(String::new())
 }
