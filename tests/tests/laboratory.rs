@@ -313,6 +313,15 @@ fn cl_01_an_unhealthy_cluster_neither_grows_nor_shrinks_below_its_quorum() {
 }
 
 #[test]
+fn cl_01_a_cluster_that_keeps_its_quorum_grows_while_one_is_down() {
+    let mut lab = Laboratory::new(settings(5, 16));
+    let leader = lab.leader();
+    lab.act(Action::Crash(leader % 5 + 1));
+    let add = lab.exec("member add node6 --peer-urls=http://node6:2380", Some(leader));
+    assert_eq!(add.code, 0, "{add:?}");
+}
+
+#[test]
 fn leases_expire_on_all_nodes() {
     let mut lab = Laboratory::new(settings(3, 7));
     lab.leader();

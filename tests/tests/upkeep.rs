@@ -160,6 +160,32 @@ async fn mnt_02_a_quota_that_etcd_can_keep_leaves_room_here_too() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cfg_01_a_backend_with_much_unused_space_is_defragmented_at_the_start() {
+    let mut cluster = LocalCluster::start_with(1, |_| {}).await;
+    let node = cluster.nodes[&1].clone();
+    let chunk = "b".repeat(64 * 1024);
+    for _ in 0..64 {
+        node.put(&INTERNAL, put("a", &chunk)).await.expect("a put");
+    }
+    let compact = pb::CompactionRequest { revision: node.info().revision, physical: true };
+    node.compact(&INTERNAL, compact).await.expect("a compaction");
+    let before = node.info().db_size;
+    let thresholds: [(fn(&mut NodeConfig), bool); 2] = [
+        (|config| config.bootstrap_defrag_threshold = 1 << 30, false),
+        (|config| config.bootstrap_defrag_threshold = 1 << 20, true),
+    ];
+    for (threshold, smaller) in thresholds {
+        cluster.stop_node(1).await;
+        cluster.adjust = Some(threshold);
+        cluster.start_node(1).await.expect("it starts");
+        let size = cluster.nodes[&1].info().db_size;
+        assert_eq!(size < before / 2, smaller, "{size} of {before}");
+    }
+    let kvs = cluster.nodes[&1].range(&INTERNAL, get("a")).await.expect("a read").kvs;
+    assert_eq!(kvs[0].value.len(), chunk.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fs_04_a_member_goes_on_alone_with_its_data() {
     let mut cluster = LocalCluster::start(3).await;
     let leader = cluster.leader().await;

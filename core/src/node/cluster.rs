@@ -36,7 +36,7 @@ impl<P: Platform> Node<P> {
         check_peer_urls(&request.peer_ur_ls)?;
         let who = self.require_admin(by).await?;
         self.check_started(&request)?;
-        self.check_all_connected().await?;
+        self.check_quorum_with_one_more().await?;
         let added_at = self.platform.unix_millis() / 1000;
         let member = pb::Member {
             id: member_id(&request.peer_ur_ls, "", Some(added_at)),
@@ -122,14 +122,15 @@ impl<P: Platform> Node<P> {
         Ok(())
     }
 
-    /// A cluster that grows must be able to bear the new member's absence, so all voters have to be
-    /// there. etcd looks how long its connections stand; here each voter is asked.
-    async fn check_all_connected(&self) -> Result<(), Error> {
-        if !self.config.strict_reconfig_check {
+    /// A cluster that grows must be able to bear the new member's absence: the voters that are
+    /// there have to be a quorum with it counted as down. Only a single member need not. etcd looks
+    /// how long its connections stand; here each voter is asked.
+    async fn check_quorum_with_one_more(&self) -> Result<(), Error> {
+        let voters = self.voters();
+        if !self.config.strict_reconfig_check || voters.len() == 1 {
             return Ok(());
         }
-        let voters = self.voters();
-        match self.reachable(&voters).await.len() < voters.len() {
+        match self.reachable(&voters).await.len() < (voters.len() + 1) / 2 + 1 {
             true => Err(Error::Unhealthy),
             false => Ok(()),
         }

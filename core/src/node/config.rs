@@ -78,6 +78,9 @@ pub struct NodeConfig {
     pub lease_reads: bool,
     /// `--force-new-cluster`
     pub force_new_cluster: bool,
+    /// `--bootstrap-defrag-threshold-megabytes`, in bytes: a backend with as many unused ones is
+    /// defragmented at the start. 0: none is.
+    pub bootstrap_defrag_threshold: u64,
     /// Sizes of the log's files.
     pub wal: WalOptions,
     /// Bytes of page cache of the state backend.
@@ -119,6 +122,7 @@ impl NodeConfig {
             warning_apply_duration: Duration::from_millis(100),
             lease_reads: false,
             force_new_cluster: false,
+            bootstrap_defrag_threshold: 0,
             wal: WalOptions::default(),
             backend_cache_bytes: 64 * 1024 * 1024,
         }

@@ -125,8 +125,14 @@ impl<P: Platform> Node<P> {
                 continue;
             }
             match self.check_compact_hash(revision).await {
-                Ok(true) => checked = revision,
-                Ok(false) => {}
+                Ok(true) => {
+                    checked = revision;
+                    tracing::info!(number_of_hashes_checked = 1, "finished compaction hash check");
+                }
+                Ok(false) => tracing::warn!(
+                    revision,
+                    "skipped revision in compaction hash check; was not able to check all peers"
+                ),
                 Err(error) => tracing::warn!(%error, "failed compact hash check"),
             }
         }

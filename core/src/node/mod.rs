@@ -398,7 +398,32 @@ fn open_backend<P: Platform>(
 ) -> Result<Arc<Backend>, Fatal> {
     let options =
         BackendOptions { cache_bytes: config.backend_cache_bytes, ..BackendOptions::default() };
-    Ok(Arc::new(Backend::open(platform.disk(), options)?))
+    let backend = Backend::open(platform.disk(), options)?;
+    if config.bootstrap_defrag_threshold > 0 {
+        defragment_at_start(&backend, config.bootstrap_defrag_threshold)?;
+    }
+    Ok(Arc::new(backend))
+}
+
+/// Gives unused space of the backend back, if it is `threshold` bytes or more.
+fn defragment_at_start(backend: &Backend, threshold: u64) -> Result<(), Fatal> {
+    let (size, in_use) = (backend.size(), backend.size_in_use());
+    if size - in_use < threshold {
+        tracing::info!(
+            current_db_size_bytes = size,
+            current_db_size_in_use_bytes = in_use,
+            bootstrap_defrag_threshold_bytes = threshold,
+            "Skipping defragmentation"
+        );
+        return Ok(());
+    }
+    backend.defragment()?;
+    tracing::info!(
+        current_db_size_bytes_diff = size - backend.size().min(size),
+        current_db_size_bytes = backend.size(),
+        "finished defragmentation"
+    );
+    Ok(())
 }
 
 fn open_log<P: Platform>(

@@ -154,6 +154,8 @@ fn node_config(values: &Values) -> Result<NodeConfig, String> {
             Duration::ZERO => DEFAULT_BATCH_INTERVAL,
             interval => interval,
         },
+        bootstrap_defrag_threshold: number(values, "bootstrap-defrag-threshold-megabytes")
+            .saturating_mul(1024 * 1024),
         initial_corrupt_check: values.gates.is_enabled("InitialCorruptCheck"),
         corrupt_check_time: duration(values, "corrupt-check-time"),
         compact_hash_check: values

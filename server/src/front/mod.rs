@@ -45,7 +45,7 @@ pub(crate) use self::http2::unknown_method;
 use self::io::Socket;
 use crate::config::settings::KeepaliveConfig;
 use crate::net::{Accepted, Bare, Listener, Stream};
-use crate::tls::Acceptor;
+use crate::tls::{self, Acceptor};
 
 /// What every HTTP/2 connection begins with (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -295,10 +295,11 @@ async fn open(stream: Bare, mut tls: Option<&Acceptor>, plain: bool) -> Option<O
 /// load balancers do, is not worth a warning.
 pub(crate) fn report_rejected(text: &str, remote: Option<SocketAddr>, error: &std_io::Error) {
     let remote = remote.map(|address| address.to_string()).unwrap_or_default();
-    if error.kind() == std_io::ErrorKind::UnexpectedEof {
-        tracing::debug!(remote_addr = remote, %error, "{text}");
+    let (kind, error) = (error.kind(), tls::told(error));
+    if kind == std_io::ErrorKind::UnexpectedEof {
+        tracing::debug!(remote_addr = remote, error, "{text}");
     } else {
-        tracing::warn!(remote_addr = remote, %error, "{text}");
+        tracing::warn!(remote_addr = remote, error, "{text}");
     }
 }
 

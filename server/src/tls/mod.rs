@@ -27,8 +27,11 @@ mod self_signed;
 mod tests;
 mod verify;
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
+
+use tokio_rustls::rustls::{self, AlertDescription};
 
 pub(crate) use self::accept::Acceptor;
 use self::accept::Side;
@@ -39,6 +42,22 @@ pub(crate) use self::tests::self_signed_pair;
 use crate::config::Config;
 use crate::config::settings::TlsSide;
 use crate::config::urls::Url;
+
+/// What went wrong on a connection; that the other side does not take our certificate, in etcd's
+/// words.
+pub(crate) fn told(error: &io::Error) -> String {
+    match error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::AlertReceived(
+            AlertDescription::AccessDenied
+            | AlertDescription::BadCertificate
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA,
+        )) => "remote error: tls: bad certificate".to_owned(),
+        _ => error.to_string(),
+    }
+}
 
 /// What a server needs for the URLs that it listens on and dials.
 pub(crate) struct Security {

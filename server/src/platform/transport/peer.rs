@@ -1,6 +1,6 @@
 //! The dialling side: requests to one peer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +12,6 @@ use coracle_core::platform::TransportError;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
-use tokio_rustls::rustls::{self, AlertDescription};
 
 use super::frame::{self, FrameReader, Kind, MAX_FRAME, MAX_HELLO};
 use super::traffic::PeerTraffic;
@@ -20,11 +19,13 @@ use super::{DIAL_TIMEOUT, HELLO_TIMEOUT, Handshakes, MAX_IN_FLIGHT, check_hello,
 use crate::config::urls::Url;
 use crate::front::io::{Socket, flushing};
 use crate::net::{Bare, Stream};
-use crate::tls::Connector;
+use crate::tls::{self, Connector};
 
 /// After a failed attempt requests fail at once for this long; doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// Different reasons why a peer cannot be reached that the log is told of until it can.
+const MAX_REASONS: usize = 16;
 
 type Answer = Result<PeerResponse, TransportError>;
 
@@ -67,16 +68,19 @@ impl Peer {
 /// Dials when there is something to say, and again when the connection breaks.
 async fn run(mut requests: mpsc::Receiver<Outgoing>, dialler: Dialler, traffic: Arc<PeerTraffic>) {
     let mut pause = FIRST_PAUSE;
-    // The log is told of changes, not of every attempt.
-    let mut active = None;
+    // The log is told of changes and of each reason once, not of every attempt.
+    let mut active = false;
+    let mut reasons = BTreeSet::new();
     let peer_id = format!("{:x}", dialler.hello.to);
     while let Some(first) = requests.recv().await {
         let error = match dialler.dial().await {
             Ok((socket, reader)) => {
                 pause = FIRST_PAUSE;
-                if active.replace(true) != Some(true) {
+                if !active {
                     tracing::info!("peer-id" = peer_id, "peer became active");
                 }
+                active = true;
+                reasons.clear();
                 traffic.connected();
                 let ended = converse(socket, reader, first, &mut requests, &traffic).await;
                 traffic.disconnected(ended.is_err());
@@ -84,7 +88,8 @@ async fn run(mut requests: mpsc::Receiver<Outgoing>, dialler: Dialler, traffic: 
             }
             Err(error) => error,
         };
-        if active.replace(false) != Some(false) {
+        active = false;
+        if reasons.len() < MAX_REASONS && reasons.insert(error.to_string()) {
             tracing::warn!(
                 "peer-id" = peer_id,
                 %error,
@@ -117,7 +122,7 @@ impl Dialler {
             let stream = match self.connect(url).await {
                 Ok(stream) => stream,
                 Err(cause) => {
-                    error = TransportError::Unreachable(format!("{url}: {}", told(&cause)));
+                    error = TransportError::Unreachable(format!("{url}: {}", tls::told(&cause)));
                     continue;
                 }
             };
@@ -128,7 +133,7 @@ impl Dialler {
                 Ok(Ok(reader)) => return Ok((socket, reader)),
                 Ok(Err(refusal)) => error = refusal,
                 Err(cause) => {
-                    error = TransportError::Unreachable(format!("{url}: {}", told(&cause)));
+                    error = TransportError::Unreachable(format!("{url}: {}", tls::told(&cause)));
                 }
             }
         }
@@ -148,21 +153,6 @@ impl Dialler {
     }
 }
 
-/// What went wrong; that the other side does not take our certificate, in etcd's words.
-fn told(error: &io::Error) -> String {
-    match error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()) {
-        Some(rustls::Error::AlertReceived(
-            AlertDescription::AccessDenied
-            | AlertDescription::BadCertificate
-            | AlertDescription::CertificateExpired
-            | AlertDescription::CertificateRevoked
-            | AlertDescription::CertificateUnknown
-            | AlertDescription::UnknownCA,
-        )) => "remote error: tls: bad certificate".to_owned(),
-        _ => error.to_string(),
-    }
-}
-
 /// Says who we are, and hears whether that is welcome.
 async fn greet(socket: &Socket, hello: &Hello) -> Result<FrameReader, TransportError> {
     let mut reader = FrameReader::default();
@@ -175,7 +165,7 @@ async fn greet(socket: &Socket, hello: &Hello) -> Result<FrameReader, TransportE
         frame::decode::<Hello>(answer.payload)
     };
     // A peer that closes without a Hello may just be stopping: nothing is known, so try again.
-    let theirs = answer.await.map_err(|error| TransportError::Unreachable(told(&error)))?;
+    let theirs = answer.await.map_err(|error| TransportError::Unreachable(tls::told(&error)))?;
     check_hello(&theirs, hello).map_err(TransportError::Refused)?;
     if hello.to != 0 && theirs.from != hello.to {
         return Err(TransportError::Refused(format!(
