@@ -32,15 +32,20 @@ struct State {
     /// nothing to wait for.
     clocks: u64,
     /// Granted on the leader since the last call that told the time; they have no deadline yet.
-    unclocked: BTreeSet<i64>,
+    unclocked: Vec<i64>,
+    /// Leases granted here since the start.
+    grants: u64,
     /// Whose checkpoint was given out to be proposed and is not applied yet.
     checkpointing: BTreeSet<i64>,
     /// Who waits until an expired lease is gone.
     waiting: BTreeMap<i64, Vec<Waker>>,
 }
 
+#[derive(Default)]
 struct Lease {
     ttl: i64,
+    /// How many were granted here before it; those of a former start count as one.
+    granted: u64,
     /// Seconds left at the last checkpoint; 0 means the full time to live.
     remaining_ttl: i64,
     keys: BTreeSet<Bytes>,
@@ -97,7 +102,7 @@ impl Lessor {
         let mut state = self.lock();
         state.leases.clear();
         for LeaseRecord { id, ttl, remaining_ttl } in records {
-            state.leases.insert(id, Lease { ttl, remaining_ttl, keys: BTreeSet::new() });
+            state.leases.insert(id, Lease { ttl, remaining_ttl, ..Lease::default() });
         }
         for (id, key) in attachments {
             state.attach(id, key);
@@ -117,9 +122,11 @@ impl Lessor {
         if state.leases.contains_key(&id) {
             return Err(Error::LeaseExist);
         }
-        state.leases.insert(id, Lease { ttl, remaining_ttl: 0, keys: BTreeSet::new() });
+        state.grants += 1;
+        let granted = state.grants;
+        state.leases.insert(id, Lease { ttl, granted, ..Lease::default() });
         if state.clock.is_some() {
-            state.unclocked.insert(id);
+            state.unclocked.push(id);
         }
         Ok(())
     }
@@ -128,7 +135,6 @@ impl Lessor {
     pub fn revoke(&self, id: i64) -> Result<Vec<Bytes>, Error> {
         let mut state = self.lock();
         let lease = state.leases.remove(&id).ok_or(Error::LeaseNotFound)?;
-        state.unclocked.remove(&id);
         state.checkpointing.remove(&id);
         if let Some(clock) = &mut state.clock {
             clock.remove(id);
@@ -188,14 +194,18 @@ impl Lessor {
         self.lock().leases.len()
     }
 
-    /// The identifiers of all leases: on the leader the next to expire first, elsewhere by number.
+    /// The identifiers of all leases: on the leader the next to expire first, of several the one
+    /// granted first; elsewhere by number.
     pub fn leases(&self) -> Vec<i64> {
         let state = self.lock();
-        let mut leases: Vec<i64> = state.leases.keys().copied().collect();
+        let mut leases: Vec<_> =
+            state.leases.iter().map(|(&id, lease)| (id, lease.granted)).collect();
         if let Some(clock) = &state.clock {
-            leases.sort_by_key(|&id| clock.deadline(id).unwrap_or(Duration::MAX));
+            leases.sort_by_key(|&(id, granted)| {
+                (clock.deadline(id).unwrap_or(Duration::MAX), granted)
+            });
         }
-        leases
+        leases.into_iter().map(|(id, _)| id).collect()
     }
 }
 
@@ -329,7 +339,7 @@ impl State {
     /// little longer than promised, never shorter.
     fn tick(&mut self, now: Duration) {
         let State { leases, clock: Some(clock), unclocked, .. } = self else { return };
-        while let Some(id) = unclocked.pop_first() {
+        for id in unclocked.drain(..) {
             if let Some(lease) = leases.get(&id) {
                 clock.set(id, now, now.saturating_add(seconds(lease.ttl)));
             }

@@ -200,6 +200,9 @@ fn lease_07_the_leader_lists_the_next_to_expire_first() {
     assert_eq!(lessor.leases(), [3, 2, 1]);
     lessor.demote();
     assert_eq!(lessor.leases(), [1, 2, 3]);
+    // Of those that end together, the first that was granted.
+    let lessor = leader(at(0), &[(5, 10), (3, 10), (4, 10)]);
+    assert_eq!(lessor.leases(), [5, 3, 4]);
 }
 
 #[test]

@@ -130,7 +130,7 @@ impl<P: Platform> Node<P> {
         if !self.config.strict_reconfig_check || voters.len() == 1 {
             return Ok(());
         }
-        match self.reachable(&voters).await.len() < (voters.len() + 1) / 2 + 1 {
+        match self.reachable(&voters).await.len() < voters.len().div_ceil(2) + 1 {
             true => Err(Error::Unhealthy),
             false => Ok(()),
         }

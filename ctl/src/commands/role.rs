@@ -144,7 +144,8 @@ async fn revoke_permission(context: &Context<'_>) -> Result<(), Failure> {
     let role = text(role);
     let (key, range_end) = permission_range(&context.parsed, range)?;
     let client = context.client().await?;
-    let (first, end) = (text(&key), text(&range_end));
+    // etcdctl's words have the key as it was given.
+    let (first, end) = (text(&range[0]), text(&range_end));
     let done = match end.as_str() {
         "" => format!("Permission of key {first} is revoked from role {role}"),
         "\0" => format!("Permission of range [{first}, <open ended> is revoked from role {role}"),
