@@ -23,8 +23,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 /// Within this time of the leader's death, writes must be acknowledged again. The long run measures
-/// it; a short one has too few rounds to say anything, and one failover in some hundred takes
-/// longer (probably a split vote).
+/// it; a short one runs on machines of any speed, beside anything.
 const RESUME_LIMIT: Duration = Duration::from_secs(3);
 /// A scenario gives up waiting for writes after this time; the limit above is judged afterwards.
 const RESUME_DEADLINE: Duration = Duration::from_secs(30);

@@ -39,9 +39,17 @@ const WASM_FEATURES: [&str; 7] = [
 
 /// How `wasm-opt` makes the module small. In the order of their names, functions that were made for
 /// several types stand together, and with no promises about alignment they are more alike: a
-/// compressor likes both. (`--ignore-implicit-traps` is of no use: it has memory read before the
-/// check whether that may be.)
-const SHRINKING: [&str; 4] = ["-Oz", "--converge", "--reorder-functions-by-name", "--dealign"];
+/// compressor likes both. The first kilobyte of memory is the end of the stack, where no object is,
+/// so an address and its offset may be joined. Inlining more, or going over the module again until
+/// nothing changes (`--converge`), makes it larger when compressed. (`--ignore-implicit-traps` is of
+/// no use: it has memory read before the check whether that may be.)
+const SHRINKING: [&str; 5] = [
+    "-Oz",
+    "--one-caller-inline-max-function-size=10",
+    "--low-memory-unused",
+    "--reorder-functions-by-name",
+    "--dealign",
+];
 
 #[derive(clap::Args)]
 pub(crate) struct Options {

@@ -376,8 +376,10 @@ fn config(options: &ConsensusOptions) -> Config {
         // (openraft looks at its timers five times in this interval.)
         heartbeat_interval: election / 4 * 3,
         // openraft waits for the leader's lease (the maximum) and then for a draw, so that a
-        // follower stands for election after 1.5 to 2 election timeouts; etcd after 1 to 2.
-        election_timeout_min: election / 2,
+        // follower stands for election after 1.2 to 2 election timeouts; etcd after 1 to 2. Nearly
+        // as wide a range as etcd's: openraft looks at its timers every 0.15 election timeouts, and
+        // two draws that end in one such step split the vote.
+        election_timeout_min: election / 5,
         election_timeout_max: election,
         max_payload_entries: MAX_PAYLOAD_ENTRIES,
         snapshot_policy: SnapshotPolicy::LogsSinceLast(options.snapshot_count),
