@@ -1,20 +1,23 @@
 // Starts the laboratory, or says in one sentence why it cannot. Page and workers run the same
-// program, coracle.wasm, which is compiled once, while it comes in.
+// program, which comes in two parts and is compiled once.
+import { unpack } from "./unpack.js";
+
 const problem = (sentence) => {
   const place = document.getElementById("problem") ?? document.body;
   place.textContent = sentence;
   place.hidden = false;
 };
 
-// At once where the server calls it something else than `application/wasm`.
-const compile = async (url) => {
-  try {
-    return await WebAssembly.compileStreaming(fetch(url));
-  } catch {
-    const response = await fetch(url);
-    if (!response.ok) throw new Error("there is no coracle.wasm");
-    return WebAssembly.compile(await response.arrayBuffer());
-  }
+const part = async (name) => {
+  const response = await fetch(new URL(name, import.meta.url));
+  if (!response.ok) throw new Error(`there is no ${name}`);
+  return new Uint8Array(await response.arrayBuffer());
+};
+
+// Neither is a module, but by this ending a server knows that it pays to compress them.
+const program = async () => {
+  const parts = ["coracle-opcodes.wasm", "coracle-operands.wasm"].map(part);
+  return WebAssembly.compile(unpack(...(await Promise.all(parts))));
 };
 
 const parsed = new Promise((resolve) => {
@@ -40,7 +43,7 @@ const engine = () => {
 const start = async () => {
   window.engine = engine();
   const glue = import("./coracle.js");
-  const module = await compile(new URL("coracle.wasm", import.meta.url));
+  const module = await program();
   window.engine.worker?.postMessage(module);
   const { default: init } = await glue;
   await parsed;

@@ -1,4 +1,4 @@
-// Every Web Worker of the laboratory starts here. The first message is the compiled coracle.wasm,
+// Every Web Worker of the laboratory starts here. The first message is the compiled program,
 // which takes all further ones itself; the worker's name says what it is.
 import { initSync } from "./coracle.js";
 

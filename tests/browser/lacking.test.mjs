@@ -27,6 +27,19 @@ test("without WebAssembly there is a sentence", async (t) => {
   assert.match(await problem.innerText(), /takes WebAssembly.*documentation work without\./);
 });
 
+test("where the parts of the program do not fit there is a sentence", async (t) => {
+  const context = await browser(t, {}, /does not start/);
+  await context.route("**/coracle-opcodes.wasm", async (route) => {
+    const response = await route.fetch();
+    await route.fulfill({ response, body: (await response.body()).subarray(0, 1000) });
+  });
+  const page = await context.newPage();
+  await page.goto(CORACLE_URL);
+  const problem = page.locator("#problem");
+  await problem.waitFor(PATIENCE);
+  assert.match(await problem.innerText(), /does not start: .*parts are of two builds/);
+});
+
 test("without workers there is a sentence, and the page stays", async (t) => {
   const page = await visit(t, { page: "delete window.Worker" });
   const fatal = id(page, "fatal");
