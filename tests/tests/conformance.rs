@@ -28,8 +28,8 @@ const OPERATIONS: usize = 5_000;
 const FRESH_OPERATIONS: usize = 500;
 /// Sequences of a long run: 1,000,000 operations.
 const LONG_SEQUENCES: u64 = 200;
-/// Sequences that run at once: one waits for watches while the other computes.
-const PARALLEL: usize = 2;
+/// Sequences that run at once: some wait for watches and processes while others compute.
+const PARALLEL: usize = 4;
 /// How often a long run has to meet each operation, option and error of keys, leases, watches and
 /// members.
 const LONG_MINIMUM: u64 = 1_000;
@@ -37,10 +37,11 @@ const LONG_MINIMUM: u64 = 1_000;
 /// command is a process: few of them do. What people ask comes in few sessions, and some of it goes
 /// wrong once in a session.
 const LONG_MINIMUM_OF_RARE: u64 = 20;
-const RARE: [&str; 10] = [
+const RARE: [&str; 11] = [
     "Defragment",
     "watch reset",
     "3 etcdserver: invalid auth management",
+    "3 etcdserver: permission not given",
     "3 etcdserver: role name is empty",
     "9 etcdserver: permission is not granted to the role",
     "9 etcdserver: role is not granted to the user",

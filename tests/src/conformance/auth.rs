@@ -186,7 +186,7 @@ impl People {
         match self.dice.weighted(&[8, 8, 3, 6, 6, 14, 8, 8, 8, 3, 5, 30, 12, 3]) {
             0 => {
                 let (name, password) = (self.anybody(), self.password());
-                Ask::UserAdd(new_user(&name, &password, self.dice.percent(10)))
+                Ask::UserAdd(new_user(&name, &password, self.dice.percent(35)))
             }
             1 => Ask::UserGet(AuthUserGetRequest { name: self.anybody() }),
             2 => Ask::UserList,
@@ -212,7 +212,7 @@ impl People {
                 let (key, range_end) = self.granted_range();
                 let perm_type = self.dice.below(3) as i32;
                 let perm = Some(Permission { perm_type, key, range_end });
-                let perm = perm.filter(|_| !self.dice.percent(3));
+                let perm = perm.filter(|_| !self.dice.percent(10));
                 Ask::GrantPermission(AuthRoleGrantPermissionRequest { name: self.role(), perm })
             }
             12 => {
