@@ -3,7 +3,8 @@
 //!
 //! cargo compiles the program for wasm, wasm-bindgen writes the glue that loads it, `wasm-opt`
 //! makes it small, `pack.mjs` divides it into parts that compress better, and the static files of
-//! `www` go beside them. What is newer than everything it is made from is kept. `--dev` skips what makes things small and takes its time.
+//! `www` go beside them. What is newer than everything it is made from is kept. `--dev` skips what
+//! makes things small and takes its time.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -44,8 +45,9 @@ const WASM_FEATURES: [&str; 7] = [
 /// several types stand together, and with no promises about alignment they are more alike: a
 /// compressor likes both. The first kilobyte of memory is the end of the stack, where no object is,
 /// so an address and its offset may be joined. Inlining more, or going over the module again until
-/// nothing changes (`--converge`), makes it larger when compressed. (`--ignore-implicit-traps` is of
-/// no use: it has memory read before the check whether that may be.)
+/// nothing changes (`--converge`), gains nothing that is left when compressed.
+/// (`--ignore-implicit-traps` is of no use: it has memory read before the check whether that may
+/// be.)
 const SHRINKING: [&str; 5] = [
     "-Oz",
     "--one-caller-inline-max-function-size=10",
