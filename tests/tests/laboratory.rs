@@ -153,6 +153,29 @@ fn nodes_are_added_promoted_and_removed() {
 }
 
 #[test]
+fn cl_03_a_cluster_shrinks_to_one_member_and_grows_again() {
+    for (seed, leader_goes) in [(18, false), (19, true), (20, false), (21, true)] {
+        let mut lab = Laboratory::new(settings(3, seed));
+        for size in [2, 1] {
+            // Members are removed from a cluster that has been connected for a while.
+            lab.run(6_000);
+            let leader = lab.leader();
+            let nodes = lab.state().nodes;
+            let follower = nodes.iter().map(|node| node.id).find(|id| *id != leader);
+            let goes = if leader_goes { leader } else { follower.expect("a follower") };
+            lab.act(Action::RemoveNode(goes));
+            lab.run_until(30_000, "the node left", |lab| {
+                lab.nodes.len() == size && leader_of(lab).is_some()
+            });
+            let put = lab.exec(&format!("put left {size}"), None);
+            assert_eq!(put.stdout, "OK\n", "seed {seed}: {put:?}");
+        }
+        lab.act(Action::AddNode(true));
+        lab.run_until(30_000, "a node joined", |lab| lab.nodes.len() == 2);
+    }
+}
+
+#[test]
 fn a_joining_node_asks_on_when_the_first_has_not_heard_of_it() {
     let mut lab = Laboratory::new(settings(3, 14));
     let leader = lab.leader();

@@ -42,6 +42,8 @@ struct Table {
     members: BTreeMap<u64, Member>,
     /// Identifiers that were removed and can never return.
     removed: BTreeSet<u64>,
+    /// Members that this process saw removed: Raft's voters until the leader has taken them out.
+    departed: BTreeMap<u64, Member>,
     /// Members known from flags or from the cluster that this one joins, before the log tells of
     /// them. They are looked up and listed, never stored.
     seeds: BTreeMap<u64, Member>,
@@ -73,6 +75,7 @@ impl Members {
         }
         let mut current = self.write();
         table.seeds = std::mem::take(&mut current.seeds);
+        table.departed = std::mem::take(&mut current.departed);
         table.seeds_are_new = current.seeds_are_new;
         *current = table;
         Ok(())
@@ -110,6 +113,12 @@ impl Members {
         table.members.get(&id).or_else(seed).cloned()
     }
 
+    /// Where Raft's messages for `id` go: also to a member that was removed a moment ago, whose
+    /// acknowledgement what was appended before may need.
+    pub fn raft_peer(&self, id: u64) -> Option<Member> {
+        self.get(id).or_else(|| self.read().departed.get(&id).cloned())
+    }
+
     /// Whether the log has told of no member yet.
     pub fn is_empty(&self) -> bool {
         self.read().members.is_empty()
@@ -143,10 +152,9 @@ impl Members {
     /// Applies `member remove`: the identifier can never return. CL-03.
     pub fn remove(&self, request: &MemberRemoveRequest) -> Result<Vec<Member>, Error> {
         let mut table = self.write();
-        if table.members.remove(&request.id).is_none() {
-            return Err(Error::MemberNotFound);
-        }
+        let member = table.members.remove(&request.id).ok_or(Error::MemberNotFound)?;
         table.removed.insert(request.id);
+        table.departed.insert(request.id, member);
         self.backend.delete(Bucket::Members, key(request.id));
         self.backend.put(Bucket::MembersRemoved, key(request.id), Bytes::new());
         Ok(table.list())

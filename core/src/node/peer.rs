@@ -36,7 +36,9 @@ impl<P: Platform> Node<P> {
     /// Answers a request of member `from` (0 for a process that has not joined yet).
     pub async fn handle_peer(&self, from: u64, request: pb::PeerRequest) -> pb::PeerResponse {
         let response = match request.request {
-            _ if self.members.is_removed(from) => error(Code::FailedPrecondition, REMOVED_TEXT),
+            _ if self.members.is_removed(from) && !self.may_still_lead(from, &request.request) => {
+                error(Code::FailedPrecondition, REMOVED_TEXT)
+            }
             Some(message) => {
                 let who = Identity::from_asker(request.asker);
                 self.answer(from, &who, message).await
@@ -44,6 +46,13 @@ impl<P: Platform> Node<P> {
             None => error(Code::InvalidArgument, "an empty request"),
         };
         pb::PeerResponse { response: Some(response) }
+    }
+
+    /// Whether a removed member sends entries as a leader that is still among Raft's voters: that it
+    /// no longer is has to be one of the entries.
+    fn may_still_lead(&self, from: u64, request: &Option<Request>) -> bool {
+        matches!(request, Some(Request::AppendEntries(_)))
+            && self.consensus.status().voters.contains(&from)
     }
 
     async fn answer(&self, from: u64, who: &Identity, request: Request) -> Response {

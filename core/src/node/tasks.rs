@@ -30,6 +30,8 @@ use crate::trace::Event;
 const LEASE_TICK: Duration = Duration::from_millis(500);
 /// How often a leader compares Raft's membership with the member table.
 const RECONCILE_TICK: Duration = Duration::from_millis(200);
+/// How often a leader that was removed tries to take itself out of Raft's voters.
+const LEAVING_ATTEMPTS: usize = 30;
 /// How often simple tokens that nobody uses are forgotten.
 pub(super) const TOKEN_TICK: Duration = Duration::from_secs(1);
 /// How often a member looks whether there is something to compact.
@@ -345,16 +347,18 @@ impl<P: Platform> Node<P> {
     async fn change_one(&self, status: &RaftStatus) {
         let table = self.members.list();
         let in_raft: BTreeSet<u64> = status.voters.union(&status.learners).copied().collect();
-        let gone: BTreeSet<u64> =
-            in_raft.iter().copied().filter(|id| self.members.get(*id).is_none()).collect();
-        let changed = if let Some(new) = table.iter().find(|m| !in_raft.contains(&m.id)) {
-            self.consensus.add_learner(new.id).await
-        } else if gone.iter().any(|id| status.voters.contains(id)) {
-            let left: BTreeSet<u64> = status.voters.difference(&gone).copied().collect();
-            if left.is_empty() {
-                return;
-            }
+        // A leader that was removed takes itself out last: see `leave`.
+        let is_gone = |id: &u64| *id != self.member_id && self.members.get(*id).is_none();
+        let gone: BTreeSet<u64> = in_raft.iter().copied().filter(is_gone).collect();
+        let mut left = status.voters.clone();
+        let changed = if status.membership_joint {
+            left.retain(|id| !gone.contains(id));
             self.consensus.change_voters(left).await
+        } else if let Some(voter) = gone.iter().find(|id| status.voters.contains(id)) {
+            left.remove(voter);
+            self.consensus.change_voters(left).await
+        } else if let Some(new) = table.iter().find(|m| !in_raft.contains(&m.id)) {
+            self.consensus.add_learner(new.id).await
         } else if !gone.is_empty() {
             self.consensus.remove_learners(gone).await
         } else if let Some(ready) = table.iter().find(|m| is_ready_to_vote(m, status)) {
@@ -371,19 +375,30 @@ impl<P: Platform> Node<P> {
 
     /// This member was removed: it hands over what it leads and stops.
     async fn leave(self: &Arc<Self>) {
-        let others: BTreeSet<u64> = self.members.list().iter().map(|member| member.id).collect();
-        let status = self.consensus.status();
-        if self.leadership.role().is_leader
-            && !others.is_empty()
-            && status.voters.contains(&self.member_id)
-        {
-            // While it leads it takes itself out of Raft's voters, which ends its leadership.
-            let left = status.voters.intersection(&others).copied().collect();
-            let change = self.consensus.change_voters(left);
-            let _ = P::Runtime::timeout(self.config.election_timeout, change).await;
+        for _ in 0..LEAVING_ATTEMPTS {
+            let status = self.consensus.status();
+            let mut left = status.voters.clone();
+            if !status.is_leader || !left.remove(&self.member_id) {
+                break;
+            }
+            if !left.is_empty() {
+                // Taking itself out of Raft's voters ends its leadership.
+                let change = self.consensus.change_voters(left);
+                match P::Runtime::timeout(self.config.election_timeout, change).await {
+                    Ok(Ok(())) => break,
+                    // Such as another change that is not committed yet.
+                    Ok(Err(error)) => tracing::info!(error, "leaving raft is tried again"),
+                    Err(_) => tracing::info!("leaving raft takes long"),
+                }
+            } else if status.membership_settled {
+                // The members that stay are no voters of Raft yet.
+                self.change_one(&status).await;
+            }
+            P::Runtime::sleep(self.config.heartbeat_interval).await;
         }
-        // Followers learn the commit of the removal from this member before it goes.
-        P::Runtime::sleep(self.config.heartbeat_interval * 5).await;
+        // Followers learn the commit of the removal from this member before it goes, and a leader
+        // may need its acknowledgement of what it appended before.
+        P::Runtime::sleep(self.config.election_timeout).await;
         self.stop.stop(StopReason::Removed);
     }
 }

@@ -20,14 +20,17 @@ use openraft::raft::{
 use openraft::storage::{Snapshot, SnapshotMeta};
 use openraft::type_config::alias::WatchReceiverOf;
 use openraft::{
-    AsyncRuntime, ChangeMembers, Config, Raft, ReadPolicy, ServerState, SnapshotPolicy,
+    AsyncRuntime, ChangeMembers, Config, Precondition, Raft, ReadPolicy, ServerState,
+    SnapshotPolicy,
 };
 
 use super::log::LogStore;
 use super::network::NetworkFactory;
 use super::snapshot::RaftSnapshot;
 use super::state_machine::StateMachine;
-use super::types::{Entry, LogId, Membership, ProposedCommand, StoredMembership, TypeConfig, Vote};
+use super::types::{
+    Entry, LogId, Membership, Payload, ProposedCommand, StoredMembership, TypeConfig, Vote,
+};
 use crate::api::coraclepb as pb;
 use crate::api::coraclepb::append_entries_response::Kind;
 use crate::apply::Outcome;
@@ -69,8 +72,10 @@ pub struct RaftStatus {
     pub committed: u64,
     pub voters: BTreeSet<u64>,
     pub learners: BTreeSet<u64>,
-    /// Whether the last membership is committed and not joint: the next change may be made.
+    /// Whether the last membership is committed: the next change may be made.
     pub membership_settled: bool,
+    /// Whether the last membership is joint, as a leader leaves it that ends halfway.
+    pub membership_joint: bool,
     /// On the leader: the log index that each member has stored.
     pub matched: BTreeMap<u64, u64>,
 }
@@ -210,10 +215,29 @@ impl<R: AsyncRuntime> Consensus<R> {
         added.map(|_| ()).map_err(|error| error.to_string())
     }
 
-    /// Changes the voters by joint consensus; members that are no longer voters are dropped.
+    /// Changes the voters; members that are no longer voters are dropped.
+    ///
+    /// One voter more or less is one entry of the log, which a majority of the new voters commits
+    /// (Raft's dissertation, section 4.1). So of two voters one can be removed that has gone, or
+    /// goes, without a word. Every other change goes by joint consensus.
     pub async fn change_voters(&self, voters: BTreeSet<u64>) -> Result<(), String> {
-        let changed =
-            self.raft.change_membership(ChangeMembers::ReplaceAllVoters(voters), false).await;
+        let last = self.raft.metrics().borrow_watched().membership_config.clone();
+        let membership: &Membership = last.membership();
+        let former: BTreeSet<u64> = membership.voter_ids().collect();
+        let is_one_step = membership.get_joint_config().len() == 1
+            && former.symmetric_difference(&voters).count() == 1;
+        let changed = if is_one_step {
+            let stay = |id: &u64| voters.contains(id) || !former.contains(id);
+            let nodes = membership.nodes().filter(|(id, _)| stay(id));
+            let nodes: BTreeMap<u64, EmptyNode> =
+                nodes.map(|(id, node)| (*id, node.clone())).collect();
+            let new = Membership::new(vec![voters], nodes).map_err(|error| error.to_string())?;
+            let unchanged =
+                Precondition::LastMembershipLogId { last_membership_log_id: *last.log_id() };
+            self.raft.append_membership(new, Payload::Blank, [unchanged]).await
+        } else {
+            self.raft.change_membership(ChangeMembers::ReplaceAllVoters(voters), false).await
+        };
         changed.map(|_| ()).map_err(|error| error.to_string())
     }
 
@@ -424,8 +448,9 @@ fn status<R: AsyncRuntime>(metrics: &RaftMetrics<TypeConfig<R>>) -> RaftStatus {
         running: metrics.running_state.is_ok(),
         last_log_index: metrics.last_log_index.unwrap_or(0),
         committed: metrics.local_committed.map_or(0, |log_id| log_id.index),
-        membership_settled: membership.get_joint_config().len() == 1
-            && metrics.membership_config.log_id() == metrics.committed_membership_config.log_id(),
+        membership_settled: metrics.membership_config.log_id()
+            == metrics.committed_membership_config.log_id(),
+        membership_joint: membership.get_joint_config().len() > 1,
         matched: matched.collect(),
         voters,
         learners,

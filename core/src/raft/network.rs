@@ -77,7 +77,7 @@ pub struct Network {
 
 impl Network {
     async fn call(&self, request: Request, timeout: Duration) -> Result<Response, TransportError> {
-        let Some(member) = self.factory.members.get(self.target) else {
+        let Some(member) = self.factory.members.raft_peer(self.target) else {
             return Err(TransportError::Unreachable(format!(
                 "member {:x} is not in the member table",
                 self.target

@@ -84,7 +84,9 @@ pub(super) fn read_past(hub: &Hub, from: i64, until: i64, max_bytes: usize) -> R
             Err(Error::Compacted) => return Ok(Past::Compacted(hub.history.compact_revision())),
             Err(error) => return Err(Fatal::Invariant(format!("history of {next}: {error}"))),
         };
-        let complete = read.len() < count;
+        // A read may end early, since it is bounded in bytes too: only one that finds nothing, or
+        // comes to `until`, says that there is no more before it.
+        let complete = read.last().is_none_or(|last| last.revision + 1 >= until);
         let mut cut = false;
         for entry in read.into_iter().take_while(|entry| entry.revision < until) {
             bytes += revision_bytes(&entry);

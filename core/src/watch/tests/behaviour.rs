@@ -209,6 +209,28 @@ fn watch_08_a_large_backlog_is_cut_between_revisions() {
 }
 
 #[test]
+fn watch_08_what_follows_revisions_that_end_a_read_early_is_not_skipped() {
+    let harness = Harness::new();
+    let megabyte = "x".repeat(1024 * 1024);
+    harness.store.commit(&[("a", Some(&megabyte.repeat(3)))]);
+    for _ in 0..9 {
+        harness.store.commit(&[("a", Some(&megabyte))]);
+    }
+    harness.store.commit(&[("b", Some("last"))]);
+    // As after a restart: all of it is in history only.
+    harness.hub.reset(12);
+    for fragment in [false, true] {
+        let mut client = harness.stream();
+        client.watch(WatchCreateRequest { fragment, ..from(2, on("*")) });
+        let responses = client.drain();
+        let events = responses.iter().flat_map(|response| &response.events);
+        let seen: Vec<i64> = events.map(|event| event.kv.as_ref().unwrap().mod_revision).collect();
+        assert_eq!(seen, (2..=12).collect::<Vec<i64>>(), "fragment: {fragment}");
+        assert_eq!(responses.last().unwrap().header.as_ref().unwrap().revision, 12);
+    }
+}
+
+#[test]
 fn watch_09_a_compacted_start_is_created_and_then_canceled() {
     let harness = Harness::new();
     for value in ["2", "3", "4", "5"] {

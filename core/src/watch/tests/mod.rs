@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use bytes::Bytes;
 
-use super::{History, Hub, RevisionEvents, WatchOptions, WatchStream};
+use super::{History, Hub, RevisionEvents, WatchOptions, WatchStream, revision_bytes};
 use crate::api::etcdserverpb::watch_request::RequestUnion;
 use crate::api::etcdserverpb::{
     WatchCancelRequest, WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse,
@@ -18,6 +18,7 @@ use crate::api::etcdserverpb::{
 use crate::api::mvccpb::event::EventType;
 use crate::api::mvccpb::{Event, KeyValue};
 use crate::error::{Error, Fatal};
+use crate::limits::WATCH_BATCH_BYTES;
 
 /// A store that forgets nothing but refuses what is compacted. Revision 1 is empty.
 pub(super) struct TestStore {
@@ -104,7 +105,15 @@ impl History for TestStore {
         if from < state.compacted {
             return Ok(Err(Error::Compacted));
         }
-        Ok(Ok(state.log.iter().skip(place(from)).take(max_revisions).cloned().collect()))
+        let (mut read, mut bytes): (Vec<RevisionEvents>, _) = (Vec::new(), 0);
+        for entry in state.log.iter().skip(place(from)).take(max_revisions) {
+            if bytes >= WATCH_BATCH_BYTES {
+                break;
+            }
+            bytes += revision_bytes(entry);
+            read.push(entry.clone());
+        }
+        Ok(Ok(read))
     }
 
     fn value_at(&self, key: &[u8], revision: i64) -> Result<Option<KeyValue>, Fatal> {
