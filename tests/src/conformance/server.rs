@@ -93,6 +93,7 @@ impl Server {
     pub async fn execute(&mut self, operation: &Operation, speech: Speech) -> Result<Answer> {
         let mut operation = operation.clone();
         self.leases.to_server(&mut operation);
+        let picks_id = matches!(&operation, Operation::LeaseGrant(request) if request.id == 0);
         let mut answer = match operation {
             Operation::WatchCreate { .. }
             | Operation::WatchCancel { .. }
@@ -103,7 +104,7 @@ impl Server {
             operation => self.call_patiently(operation, speech).await?,
         };
         // A lease that the server has just picked an id for has no name yet.
-        if !matches!(answer, Answer::LeaseGrant(_)) {
+        if !picks_id {
             self.leases.from_server(&mut answer);
         }
         Ok(answer)
