@@ -48,8 +48,8 @@ impl<P: Platform> Node<P> {
         pb::PeerResponse { response: Some(response) }
     }
 
-    /// Whether a removed member sends entries as a leader that is still among Raft's voters: that it
-    /// no longer is has to be one of the entries.
+    /// Whether a removed member sends entries as a leader that is still among Raft's voters: one of
+    /// the entries has to be that it no longer is.
     fn may_still_lead(&self, from: u64, request: &Option<Request>) -> bool {
         matches!(request, Some(Request::AppendEntries(_)))
             && self.consensus.status().voters.contains(&from)
