@@ -60,6 +60,8 @@ export const walkOperands = (opcode, number, bytes) => {
   else if (opcode === F64_CONST) bytes(8);
 };
 
+const MISFIT = "its parts are of two builds";
+
 /** The module, of its parts; all are `Uint8Array`s. Fails if one of them is of another build. */
 export const unpack = (opcodes, operands) => {
   let module = new Uint8Array(8); // the numbers of the header go nowhere
@@ -112,7 +114,7 @@ export const unpack = (opcodes, operands) => {
     const start = to;
     from(LOCALS, locals);
     for (let depth = 1; depth > 0; depth += nesting(opcode)) {
-      if (at >= opcodes.length) throw new Error("its parts are of two builds");
+      if (at >= opcodes.length) throw new Error(MISFIT);
       opcode = module[to++] = opcodes[at++];
       if (isMemoryAccess(opcode)) from(ALIGNMENTS, number);
       from(streamOf(opcode, opcodes[at]), rest);
@@ -121,6 +123,7 @@ export const unpack = (opcodes, operands) => {
   }
   cursor = after;
   bytes(length - to);
+  if (at !== opcodes.length || cursor !== operands.length) throw new Error(MISFIT);
   return module;
 };
 
