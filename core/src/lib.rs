@@ -17,6 +17,7 @@ pub mod meters;
 pub mod mvcc;
 pub mod node;
 pub mod platform;
+pub mod quota;
 pub mod raft;
 pub mod small_map;
 pub mod snapshot;

@@ -3,7 +3,7 @@
 //! tested.
 
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -300,6 +300,31 @@ fn auth_03_a_signed_token_does_for_a_password() {
     assert_eq!(run(&format!("--auth-jwt-token={token} put a 1")).1, "OK\n");
     let (code, _, told) = run(&format!("--auth-jwt-token=x{token} put a 1"));
     assert_eq!((code, told.as_str()), (Some(1), "Error: etcdserver: invalid auth token\n"));
+}
+
+#[test]
+fn ctl_01_a_request_that_is_too_large_is_refused_by_whom_it_is_too_large_for() {
+    with_both(|program, cluster| {
+        let put = |length: usize| -> Result<Output> {
+            let mut command = program.command(cluster)?;
+            let mut child = command.args(["put", "k"]).stdin(Stdio::piped()).spawn()?;
+            let mut stdin = child.stdin.take().context("its input is a pipe")?;
+            stdin.write_all(&vec![b'v'; length])?;
+            drop(stdin);
+            Ok(child.wait_with_output()?)
+        };
+        let limit = 2 * 1024 * 1024;
+        // The key and how both are wrapped are eight bytes.
+        let never_sent = "trying to send message larger than max (2097160 vs. 2097152)";
+        let never_sent = format!("rpc error: code = ResourceExhausted desc = {never_sent}");
+        let refused = "Error: etcdserver: request is too large\n".to_owned();
+        for (length, complaint) in [(limit - 100, refused), (limit, never_sent)] {
+            let output = put(length)?;
+            let stderr = text(&output.stderr);
+            ensure!(output.status.code() == Some(1) && stderr.contains(&complaint), "{stderr}");
+        }
+        Ok(())
+    });
 }
 
 #[test]

@@ -160,6 +160,27 @@ async fn mnt_02_a_quota_that_etcd_can_keep_leaves_room_here_too() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mnt_02_a_member_looks_at_its_own_quota_when_another_was_asked() {
+    let adjust = |config: &mut NodeConfig| {
+        if config.name == "n1" {
+            config.quota_backend_bytes = 65_536;
+        }
+    };
+    let cluster = LocalCluster::start_with(2, adjust).await;
+    let [small, large] = [1, 2].map(|number| cluster.nodes[&number].clone());
+    small.put(&INTERNAL, put("k", &"v".repeat(1024))).await.expect("a small put");
+    large.put(&INTERNAL, put("k", &"v".repeat(65_536))).await.expect("member 2 has room for it");
+    eventually("member 1 raises the alarm", || {
+        let alarms = large.info().alarms;
+        let raised = alarms.iter().any(|alarm| alarm.alarm() == AlarmType::Nospace);
+        raised.then(|| assert_eq!(alarms[0].member_id, small.member_id()))
+    })
+    .await;
+    assert_eq!(large.put(&INTERNAL, put("k", "v")).await, Err(Error::NoSpace));
+    large.range(&INTERNAL, get("k")).await.expect("reads go on");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cfg_01_a_backend_with_much_unused_space_is_defragmented_at_the_start() {
     let mut cluster = LocalCluster::start_with(1, |_| {}).await;
     let node = cluster.nodes[&1].clone();

@@ -45,6 +45,7 @@ use crate::cluster::{Alarms, ClusterVersion, Members, NoVersion};
 use crate::error::{Code, Error, Fatal};
 use crate::lease::Lessor;
 use crate::mvcc::{Committed, Loaded, Store};
+use crate::quota::Quota;
 use crate::watch::{Hub, RevisionEvents, WatchOptions};
 
 /// What applying one entry answers. A failure is the same on every member, and so it is a reply.
@@ -97,6 +98,7 @@ pub struct Applier {
     pub alarms: Arc<Alarms>,
     pub auth: Arc<AuthStore>,
     pub version: Arc<ClusterVersion>,
+    pub quota: Arc<Quota>,
     pub hub: Arc<Hub>,
 }
 
@@ -105,6 +107,7 @@ impl Applier {
     pub fn open(
         backend: Arc<Backend>,
         members: Arc<Members>,
+        quota: Quota,
         max_request_bytes: usize,
     ) -> Result<Applier, Fatal> {
         let (store, attachments) = Store::open(backend.clone())?;
@@ -115,7 +118,8 @@ impl Applier {
         let auth = Arc::new(AuthStore::open(backend.clone())?);
         let version = Arc::new(ClusterVersion::open(backend.clone())?);
         let hub = Hub::new(store.clone(), WatchOptions { max_request_bytes, ..Default::default() });
-        Ok(Applier { backend, store, lessor, members, alarms, auth, version, hub })
+        let quota = Arc::new(quota);
+        Ok(Applier { backend, store, lessor, members, alarms, auth, version, quota, hub })
     }
 
     /// Switches to the state that a finished raft snapshot left beside the backend's. Everything
@@ -165,6 +169,7 @@ impl Applier {
         if let Err(refused) = self.check_alarms(&request) {
             return Ok(Err(refused));
         }
+        self.quota.judge_applied(self.backend.size(), &request);
         let context = ApplyContext { store: &self.store, leases: &*self.lessor };
         Ok(match request {
             Request::Put(request) => self.publish(put(&context, &request)?).map(Reply::Put),

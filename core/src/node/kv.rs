@@ -13,6 +13,7 @@ use crate::auth::Caller;
 use crate::error::{Error, Fatal};
 use crate::mvcc::KeyRange;
 use crate::platform::Platform;
+use crate::quota::{put_cost, txn_cost};
 use crate::trace::Event;
 
 impl<P: Platform> Node<P> {
@@ -151,23 +152,4 @@ fn is_serializable(request: &pb::TxnRequest) -> bool {
 /// The revision that a response was made at.
 fn revision_of(header: &Option<pb::ResponseHeader>) -> i64 {
     header.as_ref().map_or(0, |header| header.revision)
-}
-
-/// Bytes that a put may add to the backend (etcd `server/storage/quota.go`). MNT-02.
-fn put_cost(request: &pb::PutRequest) -> u64 {
-    256 + (request.key.len() + request.value.len()) as u64
-}
-
-/// The dearer branch of a transaction, nested ones included.
-fn txn_cost(request: &pb::TxnRequest) -> u64 {
-    let branch = |ops: &[pb::RequestOp]| -> u64 {
-        ops.iter()
-            .map(|op| match &op.request {
-                Some(OpRequest::RequestPut(put)) => put_cost(put),
-                Some(OpRequest::RequestTxn(txn)) => txn_cost(txn),
-                _ => 0,
-            })
-            .sum()
-    };
-    branch(&request.success).max(branch(&request.failure))
 }

@@ -16,11 +16,10 @@ use crate::error::{Code, Error};
 use crate::lease::Renewal;
 use crate::limits;
 use crate::platform::{Platform, TransportError};
+use crate::quota::LEASE_COST;
 use crate::raft::types::AsyncRuntime;
 use crate::trace::Event;
 
-/// Bytes that a lease counts for against the quota. LEASE-11.
-const LEASE_COST: u64 = 64;
 /// How long a renewal waits for the entry that may have granted its lease (etcd: `applyTimeout`).
 const APPLY_LIMIT: Duration = Duration::from_secs(1);
 

@@ -52,27 +52,33 @@ impl<P: Platform> Node<P> {
         if self.alarms.is_raised(AlarmType::Nospace) {
             return Err(Error::NoSpace);
         }
-        let Some(quota) = self.quota() else { return Ok(()) };
-        let size = self.backend.size();
-        if size.saturating_sub(limits::EMPTY_BACKEND_BYTES) + cost < quota {
+        if self.quota.admits(self.backend.size(), cost) {
             return Ok(());
         }
+        // Without a leader the alarm waits; this request is refused all the same.
+        let _ = self.raise_no_space().await;
+        Err(Error::NoSpace)
+    }
+
+    async fn raise_no_space(&self) -> Result<(), Error> {
+        let (quota, size) = (self.quota.bytes(), self.backend.size());
         tracing::warn!(quota, size, "message exceeded backend quota; raising alarm");
         let raise = pb::AlarmRequest {
             action: AlarmAction::Activate as i32,
             member_id: self.member_id,
             alarm: AlarmType::Nospace as i32,
         };
-        // Without a leader the alarm waits; this request is refused all the same.
-        let _ = self.propose(&Identity::Internal, CommandRequest::Alarm(raise)).await;
-        Err(Error::NoSpace)
+        self.propose(&Identity::Internal, CommandRequest::Alarm(raise)).await.map(|_| ())
     }
 
-    /// The quota in bytes; none if the flag is negative.
-    pub(super) fn quota(&self) -> Option<u64> {
-        match self.config.quota_backend_bytes {
-            0 => Some(limits::DEFAULT_QUOTA_BYTES as u64),
-            bytes => u64::try_from(bytes).ok(),
+    /// Raises the alarm when this member has applied what its own quota has no room for: the member
+    /// that was asked has another one. MNT-02.
+    pub(super) async fn watch_quota(&self, mut exceeded: mpsc::Receiver<()>) {
+        while exceeded.next().await.is_some() {
+            while !self.alarms.is_raised(AlarmType::Nospace) && self.raise_no_space().await.is_err()
+            {
+                self.pause_for_leader().await;
+            }
         }
     }
 

@@ -59,6 +59,7 @@ use crate::lease::Lessor;
 use crate::meters::{Histogram, Meters};
 use crate::mvcc::Store;
 use crate::platform::{Platform, Transport};
+use crate::quota::Quota;
 use crate::raft::log::{LogHost, LogMetrics, LogOptions};
 use crate::raft::snapshot::load_applied;
 use crate::raft::types::AsyncRuntime;
@@ -79,6 +80,7 @@ pub struct Node<P: Platform> {
     lessor: Arc<Lessor>,
     members: Arc<Members>,
     alarms: Arc<Alarms>,
+    quota: Arc<Quota>,
     auth: Arc<AuthStore>,
     version: Arc<ClusterVersion>,
     backend: Arc<Backend>,
@@ -88,7 +90,8 @@ pub struct Node<P: Platform> {
     log: LogStore<P::Runtime>,
     shared: Arc<StateMachineShared>,
     leadership: Leadership,
-    /// When the leader was last heard, in milliseconds of the host's monotonic time.
+    /// When a quorum last answered the leader, as far as the leader has told, in milliseconds of
+    /// the host's monotonic time.
     leader_heard_millis: AtomicU64,
     read_index: ReadIndexQueue,
     incoming: IncomingSnapshot,
@@ -123,9 +126,8 @@ impl<P: Platform> Node<P> {
         let backend = open_backend(&config, &platform)?;
         let members = Arc::new(Members::open(backend.clone())?);
         let start = bootstrap::bootstrap(&config, &*platform, &backend, &members).await?;
-        let applier =
-            Arc::new(Applier::open(backend.clone(), members.clone(), config.max_request_bytes)?);
-        bootstrap::check_version(&applier.version)?;
+        let (quota, quota_exceeded) = Quota::new(config.quota_backend_bytes);
+        let applier = Arc::new(open_applier(&config, &backend, &members, quota)?);
         let clock = platform.clone();
         let meters = Arc::new(Meters::new(Arc::new(move || clock.monotonic())));
         let shared = Arc::new(StateMachineShared {
@@ -148,6 +150,7 @@ impl<P: Platform> Node<P> {
             on_removed: removed_handler(&stop),
             meters: meters.clone(),
             options: consensus_options(&config),
+            quorum_silence: Arc::default(),
         };
         let state_machine = StateMachine::open(applier.clone(), shared.clone())?;
         let consensus = Consensus::start(network, log.clone(), state_machine)
@@ -164,6 +167,7 @@ impl<P: Platform> Node<P> {
             store: applier.store.clone(),
             lessor: applier.lessor.clone(),
             alarms: applier.alarms.clone(),
+            quota: applier.quota.clone(),
             auth: applier.auth.clone(),
             version: applier.version.clone(),
             hub: applier.hub.clone(),
@@ -189,12 +193,17 @@ impl<P: Platform> Node<P> {
             reconcile,
             stop,
         });
-        node.begin(woken).await;
+        node.begin(woken, quota_exceeded).await;
         Ok(node)
     }
 
-    /// Sets what a started node does by itself going. `woken` wakes the task that confirms reads.
-    async fn begin(self: &Arc<Self>, woken: mpsc::Receiver<()>) {
+    /// Sets what a started node does by itself going. `woken` wakes the task that confirms reads,
+    /// `quota_exceeded` the one that raises the alarm.
+    async fn begin(
+        self: &Arc<Self>,
+        woken: mpsc::Receiver<()>,
+        quota_exceeded: mpsc::Receiver<()>,
+    ) {
         self.trace.emit(|| Event::Started {
             member: self.member_id,
             applied: self.shared.applied.get(),
@@ -204,6 +213,7 @@ impl<P: Platform> Node<P> {
             self.consensus.elect().await;
         }
         self.spawn(|node| async move { node.confirm_reads(woken).await });
+        self.spawn(|node| async move { node.watch_quota(quota_exceeded).await });
         self.spawn_tasks();
     }
 
@@ -248,7 +258,7 @@ impl<P: Platform> Node<P> {
             alarms: self.alarms.list(AlarmType::None),
             db_size: self.backend.size(),
             db_size_in_use: self.backend.size_in_use(),
-            db_quota: self.quota().unwrap_or(0),
+            db_quota: self.quota.bytes().unwrap_or(0),
             revision: self.store.current_revision(),
             auth_revision: self.auth.revision(),
             compact_revision: self.store.compact_revision(),
@@ -327,13 +337,12 @@ impl<P: Platform> Node<P> {
         self.live_leader().is_some()
     }
 
-    /// The leader, unless nothing was heard of it for so long that it cannot be trusted to lead:
-    /// Raft itself remembers the last one until it learns of another.
+    /// The leader, unless it or a quorum of its followers was silent for so long that it cannot be
+    /// trusted to lead: Raft itself remembers the last one until it learns of another.
     fn live_leader(&self) -> Option<u64> {
         let role = self.leadership.role();
         let silence = if role.is_leader {
-            let others = self.consensus.status().voters.len() > 1;
-            self.consensus.quorum_ack_age().filter(|_| others).unwrap_or_default()
+            self.consensus.quorum_silence()
         } else {
             let heard = Duration::from_millis(self.leader_heard_millis.load(Ordering::Relaxed));
             self.platform.monotonic().saturating_sub(heard)
@@ -424,6 +433,19 @@ fn defragment_at_start(backend: &Backend, threshold: u64) -> Result<(), Fatal> {
         "finished defragmentation"
     );
     Ok(())
+}
+
+/// What the backend holds, if this release may write to it.
+fn open_applier(
+    config: &NodeConfig,
+    backend: &Arc<Backend>,
+    members: &Arc<Members>,
+    quota: Quota,
+) -> Result<Applier, StartError> {
+    let request_bytes = config.max_request_bytes;
+    let applier = Applier::open(backend.clone(), members.clone(), quota, request_bytes)?;
+    bootstrap::check_version(&applier.version)?;
+    Ok(applier)
 }
 
 fn open_log<P: Platform>(

@@ -59,10 +59,11 @@ impl<P: Platform> Node<P> {
         let raft = |text: String| error(Code::Unavailable, &text);
         match request {
             Request::AppendEntries(message) => {
+                let silence = message.quorum_silence_millis;
                 let answer = self.consensus.append_entries(message).await;
                 if answer.as_ref().is_ok_and(|answer| answer.kind() != Kind::HigherVote) {
                     let now = self.platform.monotonic().as_millis() as u64;
-                    self.leader_heard_millis.store(now, Ordering::Relaxed);
+                    self.leader_heard_millis.store(now.saturating_sub(silence), Ordering::Relaxed);
                 }
                 answer.map_or_else(raft, Response::AppendEntries)
             }

@@ -25,7 +25,7 @@ use openraft::{
 };
 
 use super::log::LogStore;
-use super::network::NetworkFactory;
+use super::network::{NetworkFactory, QuorumSilence};
 use super::snapshot::RaftSnapshot;
 use super::state_machine::StateMachine;
 use super::types::{
@@ -84,6 +84,7 @@ pub struct RaftStatus {
 pub struct Consensus<R: AsyncRuntime> {
     raft: Raft<TypeConfig<R>, StateMachine>,
     metrics: WatchReceiverOf<TypeConfig<R>, RaftMetrics<TypeConfig<R>>>,
+    quorum_silence: Arc<QuorumSilence>,
 }
 
 impl<R: AsyncRuntime> Consensus<R> {
@@ -94,12 +95,13 @@ impl<R: AsyncRuntime> Consensus<R> {
         state_machine: StateMachine,
     ) -> Result<Consensus<R>, String> {
         check(&network.options)?;
+        let quorum_silence = network.quorum_silence.clone();
         let config = Arc::new(config(&network.options));
         let raft = Raft::new(network.own_id, config, network, log, state_machine)
             .await
             .map_err(|error| error.to_string())?;
         let metrics = raft.metrics();
-        Ok(Consensus { raft, metrics })
+        Ok(Consensus { raft, metrics, quorum_silence })
     }
 
     /// Forms a new cluster of `voters`; every one of them may call it with the same set.
@@ -174,10 +176,9 @@ impl<R: AsyncRuntime> Consensus<R> {
         self.metrics.borrow_watched().local_committed.map_or(0, |log_id| log_id.index)
     }
 
-    /// On the leader: how long ago a quorum last acknowledged it. Nothing on others.
-    pub fn quorum_ack_age(&self) -> Option<Duration> {
-        let metrics = self.metrics.borrow_watched();
-        metrics.last_quorum_acked.as_ref().map(|acked| acked.elapsed())
+    /// On the leader: how long ago a quorum last acknowledged it, as of its last heartbeat.
+    pub fn quorum_silence(&self) -> Duration {
+        Duration::from_millis(self.quorum_silence.millis())
     }
 
     /// A watcher of role and membership.
@@ -189,17 +190,33 @@ impl<R: AsyncRuntime> Consensus<R> {
     /// stops.
     pub async fn send_heartbeats(&self, interval: Duration) {
         let mut metrics = self.raft.server_metrics();
+        let mut beats = 0u32;
         loop {
             let leads = metrics.borrow_and_update().state == ServerState::Leader;
             let goes_on = if leads {
+                self.quorum_silence.set(self.silence_of_quorum(interval * beats));
+                beats = beats.saturating_add(1);
                 R::sleep(interval).await;
                 self.raft.trigger().heartbeat().await.is_ok()
             } else {
+                beats = 0;
+                self.quorum_silence.set(Duration::ZERO);
                 metrics.changed().await.is_ok()
             };
             if !goes_on {
                 return;
             }
+        }
+    }
+
+    /// How long a quorum has not acknowledged this leader, which has led for `led`; no time for the
+    /// only voter.
+    fn silence_of_quorum(&self, led: Duration) -> Duration {
+        let metrics = self.metrics.borrow_watched();
+        match metrics.last_quorum_acked.as_ref() {
+            _ if metrics.membership_config.membership().voter_ids().count() == 1 => Duration::ZERO,
+            Some(acked) => acked.elapsed(),
+            None => led,
         }
     }
 

@@ -7,6 +7,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -52,6 +53,21 @@ pub struct NetworkFactory {
     pub on_removed: Arc<dyn Fn() + Send + Sync>,
     pub meters: Arc<Meters>,
     pub options: ConsensusOptions,
+    pub quorum_silence: Arc<QuorumSilence>,
+}
+
+/// How long ago a quorum last answered this leader, which its followers are told.
+#[derive(Default)]
+pub struct QuorumSilence(AtomicU64);
+
+impl QuorumSilence {
+    pub fn millis(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set(&self, silence: Duration) {
+        self.0.store(u64::try_from(silence.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
 }
 
 impl<R: AsyncRuntime> RaftNetworkFactory<TypeConfig<R>> for NetworkFactory {
@@ -251,6 +267,7 @@ impl<R: AsyncRuntime> RaftNetworkV2<TypeConfig<R>> for Network {
             prev_log_id: rpc.prev_log_id.map(Into::into),
             entries: rpc.entries.into_iter().map(Into::into).collect(),
             leader_commit: rpc.leader_commit.map(Into::into),
+            quorum_silence_millis: self.factory.quorum_silence.millis(),
         });
         let answer = match heartbeat {
             true => self.send_heartbeat(request, option.hard_ttl()).await,

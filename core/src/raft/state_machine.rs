@@ -341,6 +341,7 @@ mod tests {
     use crate::cluster::Members;
     use crate::platform::MemoryDisk;
     use crate::platform::step::StepRuntime;
+    use crate::quota::Quota;
 
     /// A worker that does its jobs at once.
     struct AtOnce;
@@ -365,7 +366,7 @@ mod tests {
             slow: SlowApplies::new(Duration::MAX, Arc::new(clock)),
             meters: Arc::new(Meters::new(Arc::new(clock))),
         };
-        let applier = Applier::open(backend, members, 1 << 20).unwrap();
+        let applier = Applier::open(backend, members, Quota::new(0).0, 1 << 20).unwrap();
         StateMachine::open(Arc::new(applier), Arc::new(shared)).unwrap()
     }
 

@@ -185,6 +185,9 @@ fn told(error: RpcError) -> String {
         UNKNOWN if error.message.starts_with("auth: ") => {
             format!("rpc error: code = Unknown desc = {}", error.message)
         }
+        RESOURCE_EXHAUSTED if !error.message.starts_with("etcdserver: ") => {
+            format!("rpc error: code = ResourceExhausted desc = {}", error.message)
+        }
         _ => error.message,
     }
 }
@@ -192,6 +195,7 @@ fn told(error: RpcError) -> String {
 /// gRPC status codes that the commands look at.
 const UNKNOWN: u32 = 2;
 pub(crate) const DEADLINE_EXCEEDED: u32 = 4;
+const RESOURCE_EXHAUSTED: u32 = 8;
 pub(crate) const UNIMPLEMENTED: u32 = 12;
 pub(crate) const INTERNAL: u32 = 13;
 pub(crate) const UNAVAILABLE: u32 = 14;

@@ -16,6 +16,7 @@ use coracle_core::error::{Code, Error};
 use coracle_ctl::client::{self as ctl_client, Client, Duplex, Replies, Reply, Requests, RpcError};
 use coracle_ctl::environment::{Connection, Credentials};
 use futures_util::{StreamExt, TryStreamExt, stream};
+use prost::Message;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -61,6 +62,18 @@ type Token = MetadataValue<Ascii>;
 struct Limits {
     send: usize,
     receive: usize,
+}
+
+impl Limits {
+    /// Refuses a message that is too large to be sent, in the words of Go's client.
+    fn check_sent(self, message: &impl Message) -> Result<(), RpcError> {
+        let (length, limit) = (message.encoded_len(), self.send);
+        if length <= limit {
+            return Ok(());
+        }
+        let text = format!("trying to send message larger than max ({length} vs. {limit})");
+        Err(rpc_error(Code::ResourceExhausted, text))
+    }
 }
 
 /// Whether a call may be repeated.
@@ -156,7 +169,7 @@ impl GrpcClient {
 
     /// Makes a unary call, and again with a new token if the present one has aged: until then
     /// nothing has happened, whatever the call is for.
-    async fn call<Q: Clone, A, F>(
+    async fn call<Q: Message + Clone, A, F>(
         &self,
         effect: Effect,
         message: Q,
@@ -165,6 +178,7 @@ impl GrpcClient {
     where
         F: Future<Output = Result<Response<A>, Status>>,
     {
+        self.limits.check_sent(&message)?;
         let mut attempts = 1;
         loop {
             let token = self.token().clone();

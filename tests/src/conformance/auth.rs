@@ -26,6 +26,8 @@ use super::operation::{Answer, Operation};
 use crate::cluster::Cluster;
 use crate::raw::{RawClient, metadata};
 
+/// A user without a password.
+const GUEST: &str = "guest";
 const USERS: [&str; 5] = ["ann", "bob", "cid", "dan", "eve"];
 const ROLES: [&str; 4] = ["r", "s", "t", "root"];
 const PASSWORDS: [&str; 3] = ["one", "two", ""];
@@ -70,6 +72,10 @@ fn setting_up() -> Vec<Ask> {
     let (user, role) = ("root".to_owned(), "root".to_owned());
     asks.push(Ask::GrantRole(AuthUserGrantRoleRequest { user, role }));
     asks.extend([Ask::Enable, Ask::Disable, Ask::Enable]);
+    // Others come without a password too seldom for one of them to be asked for it.
+    asks.push(Ask::UserAdd(new_user(GUEST, "", true)));
+    let (name, password) = (GUEST.to_owned(), "one".to_owned());
+    asks.push(Ask::LogIn(AuthenticateRequest { name, password }));
     asks
 }
 

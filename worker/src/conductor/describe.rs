@@ -68,7 +68,8 @@ fn describe_request(request: &Request) -> Message {
                 .vote("term", append.vote.as_ref())
                 .log_id("previous entry", append.prev_log_id.as_ref())
                 .add("entries", append.entries.len())
-                .log_id("leader commit", append.leader_commit.as_ref());
+                .log_id("leader commit", append.leader_commit.as_ref())
+                .add("quorum silent for (ms)", append.quorum_silence_millis);
             (kind, fields)
         }
         Request::Vote(vote) => (

@@ -318,6 +318,9 @@ pub struct AppendEntries {
     pub entries: ::prost::alloc::vec::Vec<Entry>,
     #[prost(message, optional, tag = "4")]
     pub leader_commit: ::core::option::Option<LogId>,
+    /// How long ago a quorum last answered the leader: one that is cut off from it does not lead.
+    #[prost(uint64, tag = "5")]
+    pub quorum_silence_millis: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AppendEntriesResponse {

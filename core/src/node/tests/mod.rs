@@ -1,6 +1,7 @@
 //! Nodes in virtual time: what depends on the moment at which something happens.
 
 mod cluster;
+mod leaders;
 mod leases;
 mod reads;
 mod writes;

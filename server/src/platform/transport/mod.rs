@@ -83,10 +83,11 @@ struct Peers {
     by_key: Mutex<BTreeMap<PeerKey, Peer>>,
 }
 
-/// A change of identity or URLs makes another connection.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+/// Whose connection it is. A member with other URLs keeps the one that it has, until it breaks.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct PeerKey {
     id: u64,
+    /// By which a process is known whose member ID is not (0); otherwise empty.
     urls: Vec<String>,
     /// Whether the connection was made before this process knew its cluster.
     anonymous: bool,
@@ -140,13 +141,16 @@ impl Transport for TcpTransport {
 impl Peers {
     /// The peer that `target` names, under the identity `own`.
     fn peer(&self, target: PeerTarget, own: Option<Identity>) -> Peer {
-        let key = PeerKey { id: target.id, urls: target.urls, anonymous: own.is_none() };
+        let PeerTarget { id, urls } = target;
+        let named_by = if id == 0 { urls.clone() } else { Vec::new() };
+        let key = PeerKey { id, urls: named_by, anonymous: own.is_none() };
         let mut by_key = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(peer) = by_key.get(&key) {
+            peer.is_at(urls);
             return peer.clone();
         }
-        // A member has moved, or this process has learnt its cluster: the former connection ends.
-        by_key.retain(|other, _| other.id != key.id || (other.id == 0 && other.urls != key.urls));
+        // This process has learnt its cluster: the connection without a name ends.
+        by_key.retain(|other, _| (other.id, &other.urls) != (key.id, &key.urls));
         let hello = Hello {
             protocol: PROTOCOL,
             cluster_id: own.map_or(0, |own| own.cluster_id),
@@ -154,7 +158,7 @@ impl Peers {
             to: key.id,
         };
         let dialler = Dialler {
-            urls: key.urls.clone(),
+            urls: Arc::new(Mutex::new(urls)),
             hello,
             handshakes: self.handshakes.clone(),
             tls: self.tls.clone(),

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -34,7 +34,11 @@ type Answer = Result<PeerResponse, TransportError>;
 pub(super) struct Peer {
     queue: mpsc::Sender<Outgoing>,
     next_id: Arc<AtomicU64>,
+    urls: Urls,
 }
+
+/// Where the next connection is made to.
+type Urls = Arc<Mutex<Vec<String>>>;
 
 struct Outgoing {
     id: u64,
@@ -46,8 +50,17 @@ impl Peer {
     /// Starts the task; it dials when there is a request.
     pub(super) fn start(runtime: &Handle, dialler: Dialler, traffic: Arc<PeerTraffic>) -> Peer {
         let (queue, requests) = mpsc::channel(MAX_IN_FLIGHT);
+        let urls = dialler.urls.clone();
         runtime.spawn(run(requests, dialler, traffic));
-        Peer { queue, next_id: Arc::default() }
+        Peer { queue, next_id: Arc::default(), urls }
+    }
+
+    /// The peer has these URLs from now on. A connection that stands is good all the same.
+    pub(super) fn is_at(&self, urls: Vec<String>) {
+        let mut known = self.urls.lock().unwrap_or_else(PoisonError::into_inner);
+        if *known != urls {
+            *known = urls;
+        }
     }
 
     pub(super) async fn call(&self, request: &PeerRequest) -> Answer {
@@ -108,7 +121,7 @@ async fn run(mut requests: mpsc::Receiver<Outgoing>, dialler: Dialler, traffic: 
 
 /// How a peer is reached.
 pub(super) struct Dialler {
-    pub(super) urls: Vec<String>,
+    pub(super) urls: Urls,
     pub(super) hello: Hello,
     pub(super) handshakes: Handshakes,
     pub(super) tls: Arc<Connector>,
@@ -118,7 +131,8 @@ impl Dialler {
     /// Tries the URLs in order; the error is the last one's.
     async fn dial(&self) -> Result<(Socket, FrameReader), TransportError> {
         let mut error = TransportError::Unreachable("the peer has no URL".to_owned());
-        for url in &self.urls {
+        let urls = self.urls.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for url in &urls {
             let stream = match self.connect(url).await {
                 Ok(stream) => stream,
                 Err(cause) => {

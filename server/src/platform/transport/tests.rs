@@ -187,6 +187,22 @@ async fn an_unreachable_peer_fails_fast_and_is_tried_again() {
 }
 
 #[tokio::test]
+async fn cl_03_new_urls_count_when_the_connection_breaks() {
+    let (target, stopping) = member_2().await;
+    let transport = transport(CLUSTER);
+    transport.call(target.clone(), read_index(), LIMIT).await.unwrap();
+    let (moved, _stopping) = member_2().await;
+    let nowhere = PeerTarget { id: 2, urls: vec!["http://127.0.0.1:1".to_owned()] };
+    transport.call(nowhere, read_index(), LIMIT).await.expect("over the connection it has");
+    transport.call(moved.clone(), read_index(), LIMIT).await.expect("the same");
+    stopping.cancel();
+    // Until it has noticed, requests fail.
+    while transport.call(moved.clone(), read_index(), LIMIT).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
 async fn a_broken_connection_fails_its_requests_and_is_made_anew() {
     let (target, stopping) = member_2().await;
     let transport = transport(CLUSTER);
