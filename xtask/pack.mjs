@@ -4,14 +4,15 @@ import { readFileSync, writeFileSync } from "node:fs";
 
 // As text, since Node would take a `.js` for a script of the old kind.
 const source = readFileSync(new URL("../www/unpack.js", import.meta.url));
-const { ALIGNMENTS, LOCALS, STREAMS, isMemoryAccess, nesting, streamOf, unpack, walkOperands } =
-  await import(`data:text/javascript;base64,${source.toString("base64")}`);
+const unpacker = await import(`data:text/javascript;base64,${source.toString("base64")}`);
+const { ALIGNMENTS, Foresight, I32_CONST, LOCALS, STREAMS } = unpacker;
+const { isForetold, isMemoryAccess, nesting, signed, unpack, walkOperands } = unpacker;
 
 const PREAMBLE = 8; // "\0asm" and the version
 const CODE_SECTION = 10;
 
 const leb = (value) =>
-  value < 0x80 ? [value] : [(value & 0x7f) | 0x80, ...leb(value >>> 7)];
+  value >>> 0 < 0x80 ? [value] : [(value & 0x7f) | 0x80, ...leb(value >>> 7)];
 
 const pack = (module) => {
   let at = PREAMBLE;
@@ -38,31 +39,42 @@ const pack = (module) => {
 
   const opcodes = [];
   const streams = Array.from({ length: STREAMS }, () => []);
-  const copy = (stream, start) => {
-    for (let from = start; from < at; from++) streams[stream].push(module[from]);
+  const send = (stream, bytes) => bytes.forEach((byte) => streams[stream].push(byte));
+  const instruction = () => {
+    const opcode = module[at++];
+    const alignment = at;
+    if (isMemoryAccess(opcode)) number();
+    const start = at;
+    let value;
+    walkOperands(opcode, () => (value = number()), bytes);
+    if (opcode === I32_CONST) value = signed(value, at - start);
+    return { opcode, alignment, start, end: at, value };
   };
   for (let left = functions; left > 0; left--) {
     const end = number() + at;
-    let start = at;
+    const start = at;
     for (let n = number(); n > 0; n--) {
       number();
       bytes(1);
     }
-    copy(LOCALS, start);
-    for (let depth = 1; depth > 0; ) {
-      const opcode = module[at++];
-      opcodes.push(opcode);
-      depth += nesting(opcode);
-      start = at;
-      if (isMemoryAccess(opcode)) {
-        number();
-        copy(ALIGNMENTS, start);
-        start = at;
-      }
-      walkOperands(opcode, number, bytes);
-      copy(streamOf(opcode, module[at]), start);
+    send(LOCALS, module.subarray(start, at));
+    const instructions = [];
+    for (let depth = 1; depth > 0; depth += nesting(instructions.at(-1).opcode)) {
+      instructions.push(instruction());
     }
     if (at !== end) throw new Error(`a function should end at ${end}, not ${at}`);
+    const first = opcodes.length;
+    instructions.forEach(({ opcode }) => opcodes.push(opcode));
+    const foresight = new Foresight(opcodes);
+    instructions.forEach(({ opcode, alignment, start, end, value }, index) => {
+      const place = first + index;
+      send(ALIGNMENTS, module.subarray(alignment, start));
+      const operand = isForetold(opcode)
+        ? leb(foresight.encode(place, value))
+        : module.subarray(start, end);
+      send(foresight.streamOf(place), operand);
+      foresight.note(place, value);
+    });
   }
   const numbers = [module.length, functions, before.length, ...streams.map(({ length }) => length)];
   const parts = [numbers.flatMap(leb), before, ...streams, module.subarray(at)];

@@ -299,7 +299,8 @@ pub struct Frame {
     pub lost: Vec<(PacketId, Nanos)>,
     /// Flights whose arrival a visitor changed.
     pub delayed: Vec<(PacketId, Nanos)>,
-    /// The trace since the last frame, oldest first; the oldest are left out of very many.
+    /// The trace since the last frame, oldest first; of very many, the oldest that are neither the
+    /// visitor's actions nor violations are left out.
     pub records: Vec<Record>,
     /// How many were left out.
     pub omitted: u64,

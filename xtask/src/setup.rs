@@ -26,9 +26,10 @@ const PYTHON_PACKAGES: [&str; 5] = [
     "etcd3gw==2.7.0",
     "oslotest==6.1.1",
 ];
-/// npm's packages: etcd's client, the program that makes wasm small, what drives a browser.
+/// npm's packages: etcd's client, what makes wasm, scripts and styles small, what drives a browser.
 const NODE_CLIENT: &str = "etcd3@1.1.2";
 const BINARYEN: &str = "binaryen@132.0.0";
+const ESBUILD: &str = "esbuild@0.28.2";
 const PLAYWRIGHT: &str = "playwright-core@1.65.1";
 
 /// Programs of the distribution, each with its Debian package.
@@ -257,6 +258,11 @@ fn make_executable(path: &Path) -> Result<()> {
 /// The program that makes wasm small, to be run by Node.
 pub(crate) fn wasm_opt() -> Result<PathBuf> {
     Ok(node_package(BINARYEN)?.join("binaryen/bin/wasm-opt"))
+}
+
+/// The program that makes scripts and styles small.
+pub(crate) fn esbuild() -> Result<PathBuf> {
+    Ok(node_package(ESBUILD)?.join("esbuild/bin/esbuild"))
 }
 
 /// What drives the page as a visitor does.
