@@ -176,6 +176,18 @@ fn cl_03_a_cluster_shrinks_to_one_member_and_grows_again() {
 }
 
 #[test]
+fn mnt_08_leadership_is_handed_over_as_soon_as_there_is_some() {
+    for wait in (0..100).step_by(5) {
+        let mut lab = Laboratory::new(settings(3, 1));
+        // The first leader is still writing the first members into the log.
+        let target = lab.leader() % 3 + 1;
+        lab.run(wait);
+        lab.act(Action::Transfer(target));
+        lab.run_until(2_000, "it takes over", |lab| leader_of(lab) == Some(target));
+    }
+}
+
+#[test]
 fn a_joining_node_asks_on_when_the_first_has_not_heard_of_it() {
     let mut lab = Laboratory::new(settings(3, 14));
     let leader = lab.leader();

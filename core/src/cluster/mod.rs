@@ -91,20 +91,20 @@ impl Members {
 
     /// The first members of a new cluster that the log does not hold yet.
     pub fn unrecorded_seeds(&self) -> Vec<Member> {
-        let table = self.read();
-        let missing = |id: &u64| !table.members.contains_key(id) && !table.removed.contains(id);
-        let seeds = table.seeds.iter().filter(|(id, _)| table.seeds_are_new && missing(id));
-        seeds.map(|(_, member)| member.clone()).collect()
+        self.read().unrecorded_seeds().cloned().collect()
     }
 
-    /// All members in the order of their identifiers.
+    /// All members in the order of their identifiers, also those that a new cluster's first leader
+    /// has not recorded yet.
     pub fn list(&self) -> Vec<Member> {
         let table = self.read();
         if table.members.is_empty() {
-            table.seeds.values().cloned().collect()
-        } else {
-            table.list()
+            return table.seeds.values().cloned().collect();
         }
+        let mut all: Vec<Member> =
+            table.members.values().chain(table.unrecorded_seeds()).cloned().collect();
+        all.sort_unstable_by_key(|member| member.id);
+        all
     }
 
     pub fn get(&self, id: u64) -> Option<Member> {
@@ -207,6 +207,12 @@ impl Members {
 }
 
 impl Table {
+    fn unrecorded_seeds(&self) -> impl Iterator<Item = &Member> {
+        let is_known = |id: &u64| self.members.contains_key(id) || self.removed.contains(id);
+        let seeds = self.seeds.values().filter(|_| self.seeds_are_new);
+        seeds.filter(move |seed| !is_known(&seed.id))
+    }
+
     fn list(&self) -> Vec<Member> {
         self.members.values().cloned().collect()
     }
@@ -236,11 +242,30 @@ mod tests {
     use crate::backend::BackendOptions;
     use crate::platform::MemoryDisk;
 
-    #[test]
-    fn cl_01_one_learner_too_many_is_refused_where_it_is_applied() {
+    fn members() -> Members {
         let disk = Arc::new(MemoryDisk::default());
         let backend = Arc::new(Backend::open(disk, BackendOptions::default()).unwrap());
-        let members = Members::open(backend).unwrap();
+        Members::open(backend).unwrap()
+    }
+
+    #[test]
+    fn cl_05_a_new_cluster_has_all_its_members_while_they_are_recorded() {
+        let members = members();
+        let seeds: Vec<Member> = [3, 1, 2].map(|id| Member { id, ..Member::default() }).to_vec();
+        members.seed(seeds.clone(), true);
+        let ids = || members.list().into_iter().map(|member| member.id).collect::<Vec<u64>>();
+        assert_eq!(ids(), [1, 2, 3]);
+        for seed in seeds {
+            members.add(MemberAdd { member: Some(seed), max_learners: None }).unwrap();
+            assert_eq!(ids(), [1, 2, 3]);
+        }
+        members.remove(&MemberRemoveRequest { id: 2 }).unwrap();
+        assert_eq!(ids(), [1, 3]);
+    }
+
+    #[test]
+    fn cl_01_one_learner_too_many_is_refused_where_it_is_applied() {
+        let members = members();
         let add = |id: u64, is_learner, max_learners| {
             let peer_ur_ls = vec![format!("http://127.0.0.1:{id}")];
             let member = Member { id, is_learner, peer_ur_ls, ..Member::default() };
