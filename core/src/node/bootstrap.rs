@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 
 use super::version::OWN_VERSION;
 use super::{InitialClusterState, NodeConfig, StartError};
@@ -55,7 +56,11 @@ pub(super) async fn bootstrap<P: Platform>(
     }
     check_initial_cluster(config)?;
     let (identity, form) = match config.initial_cluster_state {
-        InitialClusterState::New => form_new(config, initial, members)?,
+        InitialClusterState::New => {
+            let formed = form_new(config, initial, members)?;
+            refuse_a_second_start(config, platform, formed.0).await?;
+            formed
+        }
         InitialClusterState::Existing => (join(config, platform, members).await?, BTreeSet::new()),
     };
     store_identity(backend, identity);
@@ -96,6 +101,43 @@ fn form_new(
     let voters = initial.iter().map(|member| member.id).collect();
     members.seed(initial, true);
     Ok((identity, voters))
+}
+
+/// A member whose data is lost must not come back as if it were new: it would vote for leaders that
+/// lack what it has acknowledged. The others know it if it has started before. (etcd
+/// `isMemberBootstrapped`)
+async fn refuse_a_second_start<P: Platform>(
+    config: &NodeConfig,
+    platform: &P,
+    own: Identity,
+) -> Result<(), StartError> {
+    if config.bootstrap_patience.is_zero() {
+        return Ok(());
+    }
+    let others = config.initial_cluster.iter().filter(|(name, _)| *name != config.name);
+    let answers = others.map(|(_, url)| {
+        let target = PeerTarget { id: 0, urls: vec![url.clone()] };
+        platform.transport().call(target, members_request(), config.bootstrap_patience)
+    });
+    for answer in join_all(answers).await {
+        // Who does not answer has not started either, as far as can be known.
+        let Ok(pb::PeerResponse { response: Some(Response::Members(answer)) }) = answer else {
+            continue;
+        };
+        let known = answer.members.iter().find(|member| member.id == own.member_id);
+        if known.is_some_and(|member| !member.client_ur_ls.is_empty()) {
+            return Err(StartError::Join(format!(
+                "member {:x} has already been bootstrapped: a member whose data is lost must be \
+                 removed and added again",
+                own.member_id
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn members_request() -> pb::PeerRequest {
+    pb::PeerRequest { request: Some(Request::Members(pb::Members {})), asker: None }
 }
 
 /// The record of this member in a cluster of itself alone: that of the table, or, where the log
@@ -204,9 +246,7 @@ async fn ask_around<P: Platform>(
             continue;
         }
         let target = PeerTarget { id: 0, urls: vec![url.clone()] };
-        let question = Some(Request::Members(pb::Members {}));
-        let request = pb::PeerRequest { request: question, asker: None };
-        match platform.transport().call(target, request, JOIN_TIMEOUT).await {
+        match platform.transport().call(target, members_request(), JOIN_TIMEOUT).await {
             Ok(pb::PeerResponse { response: Some(Response::Members(answer)) }) => {
                 match adopt(config, answer, members) {
                     Ok(identity) => return Ok(identity),

@@ -24,6 +24,9 @@ pub struct NodeConfig {
     pub initial_cluster_token: String,
     /// `--initial-cluster-state`
     pub initial_cluster_state: InitialClusterState,
+    /// How long a new member asks the others whether it has started before; zero: not at all, since
+    /// the host knows.
+    pub bootstrap_patience: Duration,
     /// `--initial-advertise-peer-urls`
     pub advertise_peer_urls: Vec<String>,
     /// `--advertise-client-urls`
@@ -95,6 +98,7 @@ impl NodeConfig {
             initial_cluster: vec![(name.to_owned(), peer_url.to_owned())],
             initial_cluster_token: "etcd-cluster".to_owned(),
             initial_cluster_state: InitialClusterState::New,
+            bootstrap_patience: Duration::ZERO,
             advertise_peer_urls: vec![peer_url.to_owned()],
             advertise_client_urls: Vec::new(),
             heartbeat_interval: Duration::from_millis(100),

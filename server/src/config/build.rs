@@ -25,6 +25,8 @@ const MAX_CONCURRENT_STREAMS: u64 = 100_000;
 const MAX_REQUEST_BYTES: usize = 1 << 30;
 /// etcd: `defaultBatchInterval`.
 const DEFAULT_BATCH_INTERVAL: Duration = Duration::from_millis(100);
+/// A new member waits for the others' word about itself so long (etcd: `bootstrapTimeout`'s least).
+const BOOTSTRAP_PATIENCE: Duration = Duration::from_secs(1);
 /// Shortest interval of progress notifications (etcd: `minWatchProgressInterval`).
 const MIN_PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -129,6 +131,7 @@ fn node_config(values: &Values) -> Result<NodeConfig, String> {
             "existing" => InitialClusterState::Existing,
             _ => InitialClusterState::New,
         },
+        bootstrap_patience: BOOTSTRAP_PATIENCE,
         advertise_client_urls,
         heartbeat_interval: Duration::from_millis(heartbeat),
         election_timeout: Duration::from_millis(election),
