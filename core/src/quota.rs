@@ -4,8 +4,6 @@
 //! A member judges twice: what it is asked, and what it applies, which another member with another
 //! quota may have been asked.
 
-use futures_channel::mpsc;
-
 use crate::api::coraclepb::command::Request;
 use crate::api::etcdserverpb as pb;
 use crate::api::etcdserverpb::request_op::Request as OpRequest;
@@ -18,18 +16,18 @@ pub const LEASE_COST: u64 = 64;
 pub struct Quota {
     /// None: the backend may grow as it likes.
     bytes: Option<u64>,
-    exceeded: mpsc::Sender<()>,
+    exceeded: async_channel::Sender<()>,
 }
 
 impl Quota {
     /// The quota of `--quota-backend-bytes`: 0 is the default, a negative one is none. The receiver
     /// hears when something was applied that exceeds it.
-    pub fn new(quota_backend_bytes: i64) -> (Quota, mpsc::Receiver<()>) {
+    pub fn new(quota_backend_bytes: i64) -> (Quota, async_channel::Receiver<()>) {
         let bytes = match quota_backend_bytes {
             0 => Some(limits::DEFAULT_QUOTA_BYTES as u64),
             bytes => u64::try_from(bytes).ok(),
         };
-        let (exceeded, heard) = mpsc::channel(1);
+        let (exceeded, heard) = async_channel::bounded(1);
         (Quota { bytes, exceeded }, heard)
     }
 
@@ -48,7 +46,7 @@ impl Quota {
     pub fn judge_applied(&self, size: u64, request: &Request) {
         if !self.admits(size, cost(request)) {
             // A full channel means that this is known already.
-            let _ = self.exceeded.clone().try_send(());
+            let _ = self.exceeded.try_send(());
         }
     }
 }

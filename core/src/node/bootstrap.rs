@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::join_all;
 
 use super::version::OWN_VERSION;
 use super::{InitialClusterState, NodeConfig, StartError};
@@ -115,13 +114,9 @@ async fn refuse_a_second_start<P: Platform>(
         return Ok(());
     }
     let others = config.initial_cluster.iter().filter(|(name, _)| *name != config.name);
-    let answers = others.map(|(_, url)| {
-        let target = PeerTarget { id: 0, urls: vec![url.clone()] };
-        platform.transport().call(target, members_request(), config.bootstrap_patience)
-    });
-    for answer in join_all(answers).await {
+    for (_, url) in others {
         // Who does not answer has not started either, as far as can be known.
-        let Ok(pb::PeerResponse { response: Some(Response::Members(answer)) }) = answer else {
+        let Ok(answer) = ask_for_members(platform, url, config.bootstrap_patience).await else {
             continue;
         };
         let known = answer.members.iter().find(|member| member.id == own.member_id);
@@ -136,8 +131,19 @@ async fn refuse_a_second_start<P: Platform>(
     Ok(())
 }
 
-fn members_request() -> pb::PeerRequest {
-    pb::PeerRequest { request: Some(Request::Members(pb::Members {})), asker: None }
+/// The member table of who listens at `url`, or why there is none.
+async fn ask_for_members<P: Platform>(
+    platform: &P,
+    url: &str,
+    patience: Duration,
+) -> Result<pb::MembersResponse, String> {
+    let target = PeerTarget { id: 0, urls: vec![url.to_owned()] };
+    let request = pb::PeerRequest { request: Some(Request::Members(pb::Members {})), asker: None };
+    match platform.transport().call(target, request, patience).await {
+        Ok(pb::PeerResponse { response: Some(Response::Members(answer)) }) => Ok(answer),
+        Ok(_) => Err("an unexpected answer".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// The record of this member in a cluster of itself alone: that of the table, or, where the log
@@ -245,15 +251,11 @@ async fn ask_around<P: Platform>(
         if *name == config.name {
             continue;
         }
-        let target = PeerTarget { id: 0, urls: vec![url.clone()] };
-        match platform.transport().call(target, members_request(), JOIN_TIMEOUT).await {
-            Ok(pb::PeerResponse { response: Some(Response::Members(answer)) }) => {
-                match adopt(config, answer, members) {
-                    Ok(identity) => return Ok(identity),
-                    Err(refused) => unknown = Some(refused),
-                }
-            }
-            Ok(_) => failures.push(format!("{url}: an unexpected answer")),
+        match ask_for_members(platform, url, JOIN_TIMEOUT).await {
+            Ok(answer) => match adopt(config, answer, members) {
+                Ok(identity) => return Ok(identity),
+                Err(refused) => unknown = Some(refused),
+            },
             Err(error) => failures.push(format!("{url}: {error}")),
         }
     }

@@ -30,11 +30,9 @@ mod tasks;
 mod version;
 mod watch;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-
-use futures_channel::mpsc;
 
 pub use auto_compaction::AutoCompaction;
 pub(crate) use bootstrap::{identity_record, own_member};
@@ -95,8 +93,7 @@ pub struct Node<P: Platform> {
     leader_heard_millis: AtomicU64,
     read_index: ReadIndexQueue,
     incoming: IncomingSnapshot,
-    reconcile: mpsc::Sender<()>,
-    reconcile_receiver: Mutex<Option<mpsc::Receiver<()>>>,
+    reconcile: async_channel::Sender<()>,
     stop: Arc<StopSignal>,
     trace: Trace,
     counters: Counters,
@@ -116,6 +113,14 @@ struct Counters {
     txns: AtomicU64,
     proposals_pending: AtomicU64,
     proposals_failed: AtomicU64,
+}
+
+/// What wakes the tasks that wait for work. Each has room for one wake: a task that is awake needs
+/// no second.
+struct Wakes {
+    read_index: async_channel::Receiver<()>,
+    quota_exceeded: async_channel::Receiver<()>,
+    reconcile: async_channel::Receiver<()>,
 }
 
 impl<P: Platform> Node<P> {
@@ -159,7 +164,7 @@ impl<P: Platform> Node<P> {
         if !start.form.is_empty() {
             consensus.initialize(start.form.clone()).await.map_err(StartError::Config)?;
         }
-        let (reconcile, reconcile_receiver) = mpsc::channel(1);
+        let (reconcile, reconcile_woken) = async_channel::bounded(1);
         let (read_index, woken) = ReadIndexQueue::new();
         let node = Arc::new(Node {
             member_id: start.identity.member_id,
@@ -175,7 +180,6 @@ impl<P: Platform> Node<P> {
             command_ids: AtomicU64::new(platform.random()),
             forgetting: AtomicBool::new(forced),
             lost_seeds,
-            reconcile_receiver: Mutex::new(Some(reconcile_receiver)),
             counters: Counters::default(),
             meters,
             leadership: Leadership::default(),
@@ -193,17 +197,12 @@ impl<P: Platform> Node<P> {
             reconcile,
             stop,
         });
-        node.begin(woken, quota_exceeded).await;
+        node.begin(Wakes { read_index: woken, quota_exceeded, reconcile: reconcile_woken }).await;
         Ok(node)
     }
 
-    /// Sets what a started node does by itself going. `woken` wakes the task that confirms reads,
-    /// `quota_exceeded` the one that raises the alarm.
-    async fn begin(
-        self: &Arc<Self>,
-        woken: mpsc::Receiver<()>,
-        quota_exceeded: mpsc::Receiver<()>,
-    ) {
+    /// Sets what a started node does by itself going.
+    async fn begin(self: &Arc<Self>, wakes: Wakes) {
         self.trace.emit(|| Event::Started {
             member: self.member_id,
             applied: self.shared.applied.get(),
@@ -212,8 +211,9 @@ impl<P: Platform> Node<P> {
         if self.consensus.status().voters.iter().eq([&self.member_id]) {
             self.consensus.elect().await;
         }
-        self.spawn(|node| async move { node.confirm_reads(woken).await });
-        self.spawn(|node| async move { node.watch_quota(quota_exceeded).await });
+        self.spawn(|node| async move { node.confirm_reads(wakes.read_index).await });
+        self.spawn(|node| async move { node.watch_quota(wakes.quota_exceeded).await });
+        self.spawn(|node| async move { node.reconcile_membership(wakes.reconcile).await });
         self.spawn_tasks();
     }
 
@@ -394,10 +394,6 @@ impl<P: Platform> Node<P> {
     /// How long a request may take before it is answered with a timeout (etcd: `ReqTimeout`).
     fn request_timeout(&self) -> Duration {
         Duration::from_secs(5) + self.config.election_timeout * 2
-    }
-
-    fn take_reconcile_receiver(&self) -> Option<mpsc::Receiver<()>> {
-        self.reconcile_receiver.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 

@@ -5,8 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::raft::types::AsyncRuntime;
-use futures_channel::{mpsc, oneshot};
-use futures_util::StreamExt;
+use futures_channel::oneshot;
 use futures_util::future::{BoxFuture, Either, select};
 
 use super::Node;
@@ -36,12 +35,12 @@ type Confirmed = Result<u64, Error>;
 pub(crate) struct ReadIndexQueue {
     /// `None` once nothing is confirmed any more.
     waiting: Mutex<Option<Vec<Waiter>>>,
-    wake: mpsc::Sender<()>,
+    wake: async_channel::Sender<()>,
 }
 
 impl ReadIndexQueue {
-    pub(crate) fn new() -> (ReadIndexQueue, mpsc::Receiver<()>) {
-        let (wake, woken) = mpsc::channel(1);
+    pub(crate) fn new() -> (ReadIndexQueue, async_channel::Receiver<()>) {
+        let (wake, woken) = async_channel::bounded(1);
         (ReadIndexQueue { waiting: Mutex::new(Some(Vec::new())), wake }, woken)
     }
 
@@ -54,7 +53,7 @@ impl ReadIndexQueue {
         });
         if first {
             // A full channel means that the task is already awake.
-            let _ = self.wake.clone().try_send(());
+            let _ = self.wake.try_send(());
         }
         receiver
     }
@@ -99,9 +98,9 @@ impl<P: Platform> Node<P> {
     }
 
     /// The task that confirms batch after batch, until the node stops.
-    pub(super) async fn confirm_reads(self: &Arc<Self>, mut woken: mpsc::Receiver<()>) {
+    pub(super) async fn confirm_reads(self: &Arc<Self>, woken: async_channel::Receiver<()>) {
         let _open = CloseOnDrop(&self.read_index);
-        while woken.next().await.is_some() {
+        while woken.recv().await.is_ok() {
             let batch = self.read_index.take();
             if batch.is_empty() {
                 continue;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -49,7 +50,6 @@ impl<P: Platform> Node<P> {
         self.spawn(|node| async move { node.expire_leases().await });
         self.spawn(|node| async move { node.flush_backend().await });
         self.spawn(|node| async move { node.compact_physically().await });
-        self.spawn(|node| async move { node.reconcile_membership().await });
         self.spawn(|node| async move { node.publish().await });
         self.spawn(|node| async move { node.expire_tokens().await });
         self.spawn(|node| async move { node.compact_automatically().await });
@@ -296,15 +296,14 @@ impl<P: Platform> Node<P> {
     /// Wakes the membership task early, after a change of the member table.
     pub(super) fn reconcile_soon(&self) {
         // A full channel means that it is awake.
-        let _ = self.reconcile.clone().try_send(());
+        let _ = self.reconcile.try_send(());
     }
 
     /// The leader's loop that brings Raft's membership in line with the member table.
-    async fn reconcile_membership(self: &Arc<Self>) {
-        let Some(mut woken) = self.take_reconcile_receiver() else { return };
+    pub(super) async fn reconcile_membership(self: &Arc<Self>, woken: async_channel::Receiver<()>) {
         loop {
             let tick = Box::pin(P::Runtime::sleep(RECONCILE_TICK));
-            if let Either::Left((None, _)) = select(woken.next(), tick).await {
+            if let Either::Left((Err(_), _)) = select(pin!(woken.recv()), tick).await {
                 return;
             }
             if self.members.is_removed(self.member_id) {
