@@ -11,6 +11,8 @@
 //! the cluster knows the member. A stop goes the other way round, but hands leadership over first,
 //! while clients are still served.
 
+use std::convert::Infallible;
+use std::future::pending;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,7 +21,7 @@ use std::time::Duration;
 
 use coracle_core::limits::GRPC_OVERHEAD_BYTES;
 use coracle_core::node::{Node, StartError, StopReason};
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
@@ -33,7 +35,7 @@ use crate::front::body::{Answer, RequestBody};
 use crate::front::call::{Call, Status};
 use crate::front::{Front, Handler, Plain, Settings};
 use crate::http::Pages;
-use crate::net::{Listener, SocketOptions};
+use crate::net::{AsyncListener, Listener, SocketOptions};
 use crate::platform::{Handshakes, Identity, Native, NativeDisk, PeerListener, TcpTransport};
 use crate::rpc::{self, Member, Outlook, Router};
 use crate::secrets::Secrets;
@@ -82,7 +84,7 @@ impl Server {
     /// Starts what `config` describes and returns when clients are served.
     pub async fn start(mut config: Config) -> Result<Server, ServeError> {
         let secrets = Secrets::new(&config.auth).map_err(ServeError::Secrets)?;
-        let disk = open_disk(&mut config).await?;
+        let (disk, is_new) = open_disk(&mut config).await?;
         let security = Security::new(&config).map_err(ServeError::Tls)?;
         let options = SocketOptions { reuse_port: config.socket.reuse_port };
         let max_message_bytes = config.node.max_request_bytes + GRPC_OVERHEAD_BYTES;
@@ -109,7 +111,7 @@ impl Server {
         for url in &config.listen_peer_urls {
             peers.push((listen(url, options)?, acceptor(url, security.peers.as_ref())?));
         }
-        let peers = Peers { listeners: peers, dial: security.to_peers };
+        let peers = Peers { listeners: peers, dial: security.to_peers, turn_away: is_new };
 
         let threads = config.front_threads;
         let slow_request = config.warning_unary_request_duration;
@@ -210,11 +212,13 @@ fn listen(url: &Url, options: SocketOptions) -> Result<Listener, ServeError> {
 struct Peers {
     listeners: Vec<(Listener, Option<Arc<Acceptor>>)>,
     dial: Connector,
+    /// Whether this member has nothing to tell them before it has started.
+    turn_away: bool,
 }
 
 /// Opens the member's folders, which may be etcd's until now; a member that is new there finds out
-/// with whom it forms a cluster.
-async fn open_disk(config: &mut Config) -> Result<Arc<NativeDisk>, ServeError> {
+/// with whom it forms a cluster. Answers also whether it is new.
+async fn open_disk(config: &mut Config) -> Result<(Arc<NativeDisk>, bool), ServeError> {
     if config.memory_mlock {
         lock_memory().map_err(ServeError::Memory)?;
     }
@@ -226,10 +230,11 @@ async fn open_disk(config: &mut Config) -> Result<Arc<NativeDisk>, ServeError> {
     let disk = Arc::new(disk.map_err(|cause| unusable(&config.data_dir, cause))?);
     adopt(&config.data_dir, config.wal_dir.as_deref(), disk.clone(), &config.node)
         .map_err(ServeError::Adoption)?;
-    if !disk.is_used().map_err(|cause| unusable(&config.data_dir, cause))? {
+    let is_new = !disk.is_used().map_err(|cause| unusable(&config.data_dir, cause))?;
+    if is_new {
         discover(&config.discovery, &mut config.node).await?;
     }
-    Ok(disk)
+    Ok((disk, is_new))
 }
 
 /// Keeps all pages of the process in memory, those to come included (`--memory-mlock`).
@@ -292,8 +297,15 @@ fn run_node(
             let handshakes = Handshakes::start()?;
             let transport = TcpTransport::new(Handle::current(), handshakes.clone(), peers.dial);
             let native = Native::new(disk, Arc::new(transport), secrets);
-            let member = Node::start(config.node, native).await?;
-            serve_peers(&member, peers.listeners, &handshakes, &stopping)?;
+            let listeners = peers.listeners.into_iter();
+            let listeners = listeners
+                .map(|(listener, tls)| Ok((listener.into_async()?, tls)))
+                .collect::<io::Result<Vec<_>>>()?;
+            let member = tokio::select! {
+                member = Node::start(config.node, native) => member?,
+                never = turn_away(&listeners), if peers.turn_away => match never {},
+            };
+            serve_peers(&member, listeners, &handshakes, &stopping);
             member.check_before_serving().await?;
             let (seen, outlook) = watch::channel(Outlook::default());
             tokio::spawn(rpc::keep_looking(member.clone(), election_timeout, seen));
@@ -307,13 +319,30 @@ fn run_node(
     });
 }
 
+type PeerListeners = Vec<(AsyncListener, Option<Arc<Acceptor>>)>;
+
+/// Closes what peers open. The members of a new cluster ask one another, before they start, whether
+/// they have started before, and would wait in vain for those who do the same.
+async fn turn_away(listeners: &PeerListeners) -> Infallible {
+    let each = listeners.iter().map(|(listener, _)| async move {
+        loop {
+            if listener.accept().await.is_err() {
+                // No file descriptor is left, say: then they wait.
+                return pending::<()>().await;
+            }
+        }
+    });
+    join_all(each).await;
+    pending().await
+}
+
 /// From here on the member speaks under its name, and listens to its peers.
 fn serve_peers(
     member: &Arc<Member>,
-    listeners: Vec<(Listener, Option<Arc<Acceptor>>)>,
+    listeners: PeerListeners,
     handshakes: &Handshakes,
     stopping: &CancellationToken,
-) -> Result<(), ServeError> {
+) {
     let info = member.info();
     let identity = Identity { cluster_id: info.cluster_id, member_id: info.member_id };
     member.platform().set_identity(identity);
@@ -325,7 +354,6 @@ fn serve_peers(
         stopped.1.cancel();
     });
     for (listener, tls) in listeners {
-        let listener = listener.into_async()?;
         let (member, told) = (member.clone(), member.clone());
         let traffic = member.platform().traffic().clone();
         let known = member.clone();
@@ -340,7 +368,6 @@ fn serve_peers(
             PeerListener { identity, handle, knows, version, tls, handshakes, traffic, stopping };
         tokio::spawn(peers.serve(listener));
     }
-    Ok(())
 }
 
 /// What the front hands its calls to.
@@ -369,7 +396,26 @@ impl Handler for Services {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncReadExt;
+
     use super::*;
+
+    /// Both of two members that start wait for the other's answer, and none is to come.
+    #[tokio::test]
+    async fn cl_03_who_asks_a_member_that_is_new_itself_does_not_wait() {
+        let bound = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = bound.local_addr().unwrap();
+        bound.set_nonblocking(true).unwrap();
+        let listeners = vec![(Listener::Tcp(bound).into_async().unwrap(), None)];
+        let asks = async {
+            let mut asks = tokio::net::TcpStream::connect(address).await.unwrap();
+            asks.read(&mut [0]).await.unwrap()
+        };
+        tokio::select! {
+            read = asks => assert_eq!(read, 0, "it is told something"),
+            never = turn_away(&listeners) => match never {},
+        }
+    }
 
     #[test]
     fn tls_01_a_secure_url_is_never_served_plain() {
