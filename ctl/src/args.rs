@@ -368,7 +368,7 @@ impl Parsed {
         parse_u64(self.text(name), 0).unwrap_or_default()
     }
 
-    pub(crate) fn duration(&self, name: &str) -> Duration {
+    pub fn duration(&self, name: &str) -> Duration {
         parse_duration(self.text(name)).unwrap_or_default()
     }
 

@@ -132,12 +132,6 @@ fn run(config: Config) -> Result<ExitCode> {
         let mut terminate = signal(SignalKind::terminate()).context("cannot watch signals")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch signals")?;
         config.warnings.iter().for_each(tell);
-        tracing::info!(
-            name = config.node.name,
-            data_dir = %config.data_dir.display(),
-            etcd_version = ETCD_VERSION,
-            "starting a member"
-        );
         // A start may wait for a cluster to join; a signal ends the wait.
         let server = tokio::select! {
             started = Server::start(config) => started?,

@@ -5,7 +5,7 @@
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::net as unix;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -14,7 +14,7 @@ use std::{fs, net};
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream, lookup_host};
 use tokio_rustls::TlsStream;
 
 use crate::config::urls::{self, Address};
@@ -147,6 +147,27 @@ impl Bare {
             }
             Address::Unix(path) => Bare::Unix(UnixStream::connect(path).await?),
         })
+    }
+
+    /// Dials `address` from `local`, an address of this machine; without one, or to a unix socket,
+    /// from wherever the system likes.
+    pub(crate) async fn connect_from(address: &Address, local: Option<IpAddr>) -> io::Result<Bare> {
+        let (Address::Tcp { host, port }, Some(local)) = (address, local) else {
+            return Bare::connect(address).await;
+        };
+        let mut failure = io::ErrorKind::AddrNotAvailable.into();
+        for remote in lookup_host((host.as_str(), *port)).await? {
+            if remote.is_ipv4() != local.is_ipv4() {
+                continue;
+            }
+            let socket = if local.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+            socket.bind(SocketAddr::new(local, 0))?;
+            match socket.connect(remote).await {
+                Ok(stream) => return Ok(Bare::Tcp(stream)),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
     }
 
     /// The socket, where it has TCP's options.

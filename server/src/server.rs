@@ -14,13 +14,13 @@
 use std::convert::Infallible;
 use std::future::pending;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use coracle_core::limits::GRPC_OVERHEAD_BYTES;
-use coracle_core::node::{Node, StartError, StopReason};
+use coracle_core::node::{ETCD_VERSION, Node, StartError, StopReason};
 use futures_util::future::{BoxFuture, join_all};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{oneshot, watch};
@@ -83,6 +83,7 @@ pub struct Server {
 impl Server {
     /// Starts what `config` describes and returns when clients are served.
     pub async fn start(mut config: Config) -> Result<Server, ServeError> {
+        announce(&config);
         let secrets = Secrets::new(&config.auth).map_err(ServeError::Secrets)?;
         let (disk, is_new) = open_disk(&mut config).await?;
         let security = Security::new(&config).map_err(ServeError::Tls)?;
@@ -134,7 +135,8 @@ impl Server {
         let services = Arc::new(Services { router, pages });
         let metrics = Front::start(metrics, 1, &services)?;
         if timeout(wait_cluster_ready, member.published()).await.is_err() {
-            tracing::warn!("the cluster is not ready, serving clients nevertheless");
+            // etcd's words, for which supervisors wait.
+            tracing::warn!("startEtcd: timed out waiting for the ready notification");
         }
         let checked = services.clone();
         node.handle.spawn(async move { checked.pages.check_health().await });
@@ -165,6 +167,40 @@ impl Server {
         }
         self.node.stop();
     }
+}
+
+/// The line that says what the server is started with, by etcd's names.
+fn announce(config: &Config) {
+    let node = &config.node;
+    let urls = |urls: &[Url]| urls.iter().map(Url::to_string).collect::<Vec<_>>().join(",");
+    let cluster = node.initial_cluster.iter().map(|(name, url)| format!("{name}={url}"));
+    tracing::info!(
+        etcd_version = ETCD_VERSION,
+        coracle_version = env!("CARGO_PKG_VERSION"),
+        max_cpu_available = config.front_threads,
+        name = node.name,
+        data_dir = %config.data_dir.display(),
+        wal_dir = %config.wal_dir.as_deref().unwrap_or(Path::new("")).display(),
+        fsync = config.fsync,
+        heartbeat_interval = format!("{:?}", node.heartbeat_interval),
+        election_timeout = format!("{:?}", node.election_timeout),
+        snapshot_count = node.snapshot_count,
+        snapshot_catchup_entries = node.snapshot_catchup_entries,
+        initial_advertise_peer_urls = node.advertise_peer_urls.join(","),
+        listen_peer_urls = urls(&config.listen_peer_urls),
+        advertise_client_urls = node.advertise_client_urls.join(","),
+        listen_client_urls = urls(&config.listen_client_urls),
+        listen_metrics_urls = urls(&config.listen_metrics_urls),
+        initial_cluster = cluster.collect::<Vec<_>>().join(","),
+        initial_cluster_state = format!("{:?}", node.initial_cluster_state).to_lowercase(),
+        initial_cluster_token = node.initial_cluster_token,
+        quota_backend_bytes = node.quota_backend_bytes,
+        max_request_bytes = node.max_request_bytes,
+        max_concurrent_streams = config.max_concurrent_streams,
+        pre_vote = node.pre_vote,
+        force_new_cluster = node.force_new_cluster,
+        "starting an etcd server"
+    );
 }
 
 fn listen_all(
@@ -295,7 +331,9 @@ fn run_node(
         let election_timeout = config.node.election_timeout;
         let started = async {
             let handshakes = Handshakes::start()?;
-            let transport = TcpTransport::new(Handle::current(), handshakes.clone(), peers.dial);
+            let runtime = Handle::current();
+            let transport =
+                TcpTransport::new(runtime, handshakes.clone(), peers.dial, config.local_address());
             let native = Native::new(disk, Arc::new(transport), secrets);
             let listeners = peers.listeners.into_iter();
             let listeners = listeners

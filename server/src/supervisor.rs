@@ -9,6 +9,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 /// Says `READY=1` to the socket that `NOTIFY_SOCKET` names, if it names one.
 pub fn notify_ready() {
     let Some(socket) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    tracing::info!("notifying init daemon");
     match send(&socket, b"READY=1") {
         Ok(()) => tracing::info!("successfully notified init daemon"),
         Err(error) => tracing::error!(%error, "failed to notify init daemon of readiness"),

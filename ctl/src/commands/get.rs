@@ -20,8 +20,11 @@ pub(super) const COMMAND: Command = Command {
     run: Some(|context| Box::pin(get(context))),
 };
 
+pub(super) const CONSISTENCY: Flag =
+    Flag::new("consistency", Kind::Text, "l", "Linearizable(l) or Serializable(s)");
+
 pub(super) static FLAGS: [Flag; 15] = [
-    Flag::new("consistency", Kind::Text, "l", "Linearizable(l) or Serializable(s)"),
+    CONSISTENCY,
     Flag::switch("count-only", "Get only the count"),
     Flag::switch(
         "from-key",
@@ -85,6 +88,18 @@ async fn read_stream(
     Ok(whole)
 }
 
+/// What [`CONSISTENCY`] says.
+pub(super) fn is_serializable(parsed: &Parsed) -> Result<bool, Failure> {
+    match parsed.text("consistency") {
+        "s" => Ok(true),
+        "l" => Ok(false),
+        other => {
+            let message = format!("unknown consistency flag {}", quote(other.as_bytes()));
+            Err(Failure::new(Exit::BadFeature, message))
+        }
+    }
+}
+
 /// The request that the arguments mean.
 pub(super) fn request(parsed: &Parsed) -> Result<RangeRequest, Failure> {
     if parsed.arguments.is_empty() {
@@ -99,14 +114,7 @@ pub(super) fn request(parsed: &Parsed) -> Result<RangeRequest, Failure> {
             "`--keys-only` and `--count-only` cannot be set at the same time, choose one",
         ));
     }
-    let serializable = match parsed.text("consistency") {
-        "s" => true,
-        "l" => false,
-        other => {
-            let message = format!("unknown consistency flag {}", quote(other.as_bytes()));
-            return Err(Failure::new(Exit::BadFeature, message));
-        }
-    };
+    let serializable = is_serializable(parsed)?;
     let (sort_order, sort_target) = sort(parsed)?;
     Ok(RangeRequest {
         key: key.into(),

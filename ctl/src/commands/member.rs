@@ -5,6 +5,7 @@ use coracle_core::api::etcdserverpb::{
     MemberRemoveRequest, MemberUpdateRequest,
 };
 
+use super::get::{CONSISTENCY, is_serializable};
 use super::{Context, Exit, Failure, parse_member};
 use crate::args::{Command, Flag, Kind};
 use crate::format::{Format, Output};
@@ -34,7 +35,7 @@ pub(super) const COMMAND: Command = Command {
                    member lists for each endpoint.\n\
                    The items in the lists are ID, Status, Name, Peer Addrs, Client Addrs, Is \
                    Learner.",
-            flags: &[],
+            flags: &LIST_FLAGS,
             subcommands: &[],
             run: Some(|context| Box::pin(list(context))),
         },
@@ -76,11 +77,14 @@ static ADD_FLAGS: [Flag; 2] = [
 static UPDATE_FLAGS: [Flag; 1] =
     [Flag::new("peer-urls", Kind::Text, "", "comma separated peer URLs for the updated member.")];
 
+static LIST_FLAGS: [Flag; 1] = [CONSISTENCY];
+
 const NO_ID: &str = "member ID is not provided";
 
 async fn list(context: &Context<'_>) -> Result<(), Failure> {
+    let linearizable = !is_serializable(&context.parsed)?;
     let client = context.client().await?;
-    let request = MemberListRequest { linearizable: true };
+    let request = MemberListRequest { linearizable };
     let response = context.within_timeout(client.member_list(request)).await?;
     context.show(&Output::MemberList(response))
 }

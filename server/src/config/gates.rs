@@ -50,7 +50,7 @@ pub const GATES: &[Gate] = &[
     gate("LeaseCheckpoint", Stage::Alpha, false).idle("leases are always checkpointed"),
     gate("LeaseCheckpointPersist", Stage::Alpha, false).idle("leases are always checkpointed"),
     gate("PriorityRequest", Stage::Alpha, false).idle("revocations do not wait behind requests"),
-    gate("SetMemberLocalAddr", Stage::Alpha, false).idle("peers are told apart by their names"),
+    gate("SetMemberLocalAddr", Stage::Alpha, false),
     gate("StopGRPCServiceOnDefrag", Stage::Alpha, false).idle("defragmenting stops nobody"),
     gate("TxnModeWriteWithSharedBuffer", Stage::Beta, true).idle("the backend is not bbolt"),
 ];

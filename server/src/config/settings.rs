@@ -1,5 +1,6 @@
 //! The configuration as plain data, grouped by who reads it.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -43,6 +44,29 @@ pub struct Config {
     pub log: LogConfig,
     /// What to log once there is a log.
     pub warnings: Vec<Warning>,
+}
+
+impl Config {
+    /// The address that peers are dialled from, if the gate `SetMemberLocalAddr` is on: the first
+    /// of this member's peer URLs that is an address at which others can reach it.
+    pub(crate) fn local_address(&self) -> Option<IpAddr> {
+        if !self.gates.is_enabled("SetMemberLocalAddr") {
+            return None;
+        }
+        let urls = self.node.advertise_peer_urls.iter();
+        let mut addresses = urls.filter_map(|url| Url::parse(url).ok()?.host().parse().ok());
+        let found = addresses.find(|it: &IpAddr| !it.is_loopback() && !it.is_unspecified());
+        match found {
+            Some(address) => tracing::info!(
+                LocalAddr = %address,
+                "setting member local address from initial-advertise-peer-urls"
+            ),
+            None => tracing::warn!(
+                "unable to set a member local address due to lack of suitable local addresses"
+            ),
+        }
+        found
+    }
 }
 
 /// `--grpc-keepalive-…`. Zero leaves what grpc-go does by itself: for `min_time` 5 minutes; for the

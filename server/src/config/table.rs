@@ -239,7 +239,7 @@ pub(super) const FLAGS: &[Flag] = &[
     gone("max-snapshots", Number, "a member keeps one snapshot, its backend"),
     gone("enable-v2", Bool, NO_V2),
     gone("experimental-enable-v2v3", Text, NO_V2),
-    gone("v2-deprecation", Text, NO_V2),
+    gone("v2-deprecation", OneOf(&["write-only", "write-only-drop-data", "gone"]), NO_V2),
     gone("discovery", Text, NO_V2_DISCOVERY),
     gone("discovery-fallback", OneOf(&["exit", "proxy"]), NO_V2_DISCOVERY),
     gone("discovery-proxy", Text, NO_V2_DISCOVERY),

@@ -269,6 +269,32 @@ fn cfg_04_values_must_go_together() {
 }
 
 #[test]
+fn cfg_01_a_members_local_address_is_one_at_which_others_reach_it() {
+    let gate = "--feature-gates=SetMemberLocalAddr=true";
+    for (urls, gates, expected) in [
+        ("http://192.0.2.1:2380", "", None),
+        ("http://192.0.2.1:2380", gate, Some("192.0.2.1")),
+        ("http://127.0.0.1:2380", gate, None),
+        (
+            "http://127.0.0.1:2380,http://a.example:2380,https://[2001:db8::1]:1",
+            gate,
+            Some("2001:db8::1"),
+        ),
+    ] {
+        let initial: Vec<_> = urls.split(',').map(|url| format!("a={url}")).collect();
+        let arguments = [
+            "--name=a",
+            &format!("--initial-advertise-peer-urls={urls}"),
+            &format!("--initial-cluster={}", initial.join(",")),
+            gates,
+        ];
+        let given = if gates.is_empty() { &arguments[..3] } else { &arguments[..] };
+        let address = config(given, &[]).local_address().map(|address| address.to_string());
+        assert_eq!(address.as_deref(), expected, "{urls}");
+    }
+}
+
+#[test]
 fn cfg_05_former_names_and_removed_flags_are_taken_with_a_warning() {
     let config = config(
         &[

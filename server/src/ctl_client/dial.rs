@@ -126,11 +126,13 @@ struct Parsed {
 
 fn parse(text: &str) -> Result<Parsed, RpcError> {
     let bad = |error| invalid(format!("bad endpoint {text}: {error}"));
-    // `unix:path` is gRPC's own way to write it.
-    let unix = text.strip_prefix("unix:").filter(|path| !path.starts_with("//"));
-    if let Some(path) = unix {
-        let url = Url { secure: false, address: Address::Unix(path.to_owned()) };
-        return Ok(Parsed { url, scheme_left_open: true });
+    // `unix:path` is gRPC's own way to write it, `unixs:path` what etcd's client makes of that.
+    for (prefix, secure) in [("unix:", false), ("unixs:", true)] {
+        let path = text.strip_prefix(prefix).filter(|path| !path.starts_with("//"));
+        if let Some(path) = path {
+            let url = Url { secure, address: Address::Unix(path.to_owned()) };
+            return Ok(Parsed { url, scheme_left_open: !secure });
+        }
     }
     if text.contains("://") {
         let url = Url::parse(text.trim_end_matches('/')).map_err(bad)?;
@@ -178,5 +180,24 @@ impl Service<Uri> for Dialer {
 
     fn call(&mut self, _: Uri) -> Self::Future {
         Box::pin(self.clone().dial())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ctl_01_endpoints_may_be_unix_sockets() {
+        for (text, secure, path, left_open) in [
+            ("unix:a/b", false, "a/b", true),
+            ("unix:///a", false, "/a", true),
+            ("unixs:localhost:2379", true, "localhost:2379", false),
+            ("unixs://localhost:2379", true, "localhost:2379", false),
+        ] {
+            let parsed = parse(text).unwrap();
+            let url = Url { secure, address: Address::Unix(path.to_owned()) };
+            assert_eq!((parsed.url, parsed.scheme_left_open), (url, left_open), "{text}");
+        }
     }
 }

@@ -87,11 +87,17 @@ where
         } else {
             write!(writer, "{time}\t{level}\t{caller}\t{}", fields.message)?;
             if !fields.others.is_empty() {
-                write!(writer, "\t{}", Value::Object(fields.others))?;
+                write!(writer, "\t{}", spaced(&fields.others))?;
             }
             writeln!(writer)
         }
     }
+}
+
+/// JSON as zap's console lines have it, with spaces.
+fn spaced(fields: &Map<String, Value>) -> String {
+    let field = |(key, value)| format!("{}: {value}", Value::from(String::as_str(key)));
+    format!("{{{}}}", fields.iter().map(field).collect::<Vec<_>>().join(", "))
 }
 
 /// JSON with zap's four keys first, whatever order the map has.
@@ -212,6 +218,6 @@ mod tests {
         let columns: Vec<_> = line.trim_end().split('\t').collect();
         assert_eq!(columns[1], "info");
         assert_eq!(columns[3], "ready to serve client requests");
-        assert_eq!(columns[4], r#"{"member-id":7,"name":"a\"b"}"#);
+        assert_eq!(columns[4], r#"{"member-id": 7, "name": "a\"b"}"#);
     }
 }

@@ -89,6 +89,14 @@ async fn tls_01_peers_call_from_where_their_certificates_say() {
     }
 }
 
+#[tokio::test]
+async fn tls_01_a_peer_at_another_address_is_told_which_are_right() {
+    let certificate = certificate("peer", &["198.51.100.1", "198.51.100.2"]);
+    let refused = verify::check_address(&certificate, "127.0.0.1".parse().unwrap()).await;
+    let text = "x509: certificate is valid for 198.51.100.1, 198.51.100.2, not 127.0.0.1";
+    assert_eq!(refused, Err(text.to_owned()));
+}
+
 #[test]
 fn the_common_name_is_the_subjects() {
     assert_eq!(verify::common_name(&certificate("somebody", &[])).as_deref(), Some("somebody"));

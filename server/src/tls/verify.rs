@@ -325,6 +325,12 @@ impl ServerCertVerifier for ServerVerifier {
     }
 }
 
+/// The addresses among the names of a certificate, which are told as `IpAddress(127.0.0.1)`.
+fn addresses_of(presented: &[String]) -> Vec<&str> {
+    let names = presented.iter();
+    names.filter_map(|name| name.strip_prefix("IpAddress(")?.strip_suffix(')')).collect()
+}
+
 /// Fails unless whoever calls from `address` is named by `certificate`: the address itself, a name
 /// that the address has, or a name that has the address. A certificate without names is not asked.
 pub(super) async fn check_address(
@@ -333,26 +339,23 @@ pub(super) async fn check_address(
 ) -> Result<(), String> {
     // A listener of both families sees IPv4 as ::ffff:a.b.c.d, which no certificate names.
     let address = address.to_canonical();
-    let (names, is_right) = {
+    let (names, presented) = {
         let parsed = EndEntityCert::try_from(certificate).map_err(|error| error.to_string())?;
         let names: Vec<_> = parsed.valid_dns_names().map(str::to_owned).collect();
-        let is_right = match parsed.verify_is_valid_for_subject_name(&address.into()) {
-            Ok(()) => true,
+        match parsed.verify_is_valid_for_subject_name(&address.into()) {
+            Ok(()) => return Ok(()),
             // What it is for instead; a name that is neither host nor address does not count.
-            Err(webpki::Error::CertNotValidForName(found)) => {
-                let is_host =
-                    |name: &String| name.starts_with("IpAddress") || name.starts_with("DnsName");
-                names.is_empty() && !found.presented.iter().any(is_host)
-            }
+            Err(webpki::Error::CertNotValidForName(found)) => (names, found.presented),
             Err(error) => return Err(error.to_string()),
-        };
-        (names, is_right)
+        }
     };
-    if is_right {
-        return Ok(());
-    }
     if names.is_empty() {
-        return Err(format!("x509: certificate is not valid for {address}"));
+        let is_host = |name: &String| name.starts_with("IpAddress") || name.starts_with("DnsName");
+        if !presented.iter().any(is_host) {
+            return Ok(());
+        }
+        let valid = addresses_of(&presented).join(", ");
+        return Err(format!("x509: certificate is valid for {valid}, not {address}"));
     }
     // It may ask a name server, and not answer for seconds.
     let reverse = spawn_blocking(move || dns_lookup::lookup_addr(&address)).await;

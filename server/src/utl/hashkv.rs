@@ -28,7 +28,7 @@ pub(super) fn hashkv(parsed: &Parsed) -> Result<String, Failure> {
     let path = path.map_err(|failure| Failure::error(failure.message))?;
     check_format(parsed)?;
     let hash = if Path::new(&path).is_dir() {
-        of_backend(maintain::open(&path)?, parsed.int64("rev"))?
+        of_backend(maintain::open(&path, parsed)?, parsed.int64("rev"))?
     } else {
         of_file(&path, parsed.int64("rev"))?
     };

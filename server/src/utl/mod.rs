@@ -29,13 +29,21 @@ use commands::{Command, ROOT};
 pub use former::asked_of_etcdctl;
 
 /// The flags of every command.
-static GLOBAL: [Flag; 1] = [Flag::new(
-    "write-out",
-    Kind::Text,
-    "simple",
-    "set the output format (fields, json, protobuf, simple, table)",
-)
-.short('w')];
+static GLOBAL: [Flag; 2] = [
+    Flag::new(
+        "timeout",
+        Kind::Duration,
+        "10s",
+        "time to wait for the lock of a data directory, 0 to wait for as long as it takes",
+    ),
+    Flag::new(
+        "write-out",
+        Kind::Text,
+        "simple",
+        "set the output format (fields, json, protobuf, simple, table)",
+    )
+    .short('w'),
+];
 
 /// Why a command ends with an exit code other than 0; its message is printed as `Error: …`.
 #[derive(Debug)]
@@ -108,7 +116,7 @@ fn descend(words: &mut Vec<Vec<u8>>) -> Vec<&'static Command> {
     while let (Some(command), Some(word)) = (path.last(), words.get(at)) {
         if word.starts_with(b"-") {
             // `-w json` and `--write-out json` are two words.
-            let alone = word == b"-w" || word == b"--write-out";
+            let alone = [&b"-w"[..], b"--write-out", b"--timeout"].contains(&&word[..]);
             at += 1 + usize::from(alone);
             continue;
         }

@@ -200,6 +200,7 @@ fn leases_and_members_become_their_requests() {
     sends("lease list", LeaseLeasesRequest {});
     sends("compaction 7 --physical", CompactionRequest { revision: 7, physical: true });
     sends("member list", MemberListRequest { linearizable: true });
+    sends("member list --consistency=s", MemberListRequest { linearizable: false });
     sends("member remove ff", MemberRemoveRequest { id: 255 });
     sends("member promote ff", MemberPromoteRequest { id: 255 });
     sends(

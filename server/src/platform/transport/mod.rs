@@ -30,6 +30,7 @@ mod traffic;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -79,6 +80,8 @@ struct Peers {
     runtime: Handle,
     handshakes: Handshakes,
     tls: Arc<Connector>,
+    /// The address of this machine to dial from, if it matters.
+    local: Option<IpAddr>,
     traffic: Traffic,
     by_key: Mutex<BTreeMap<PeerKey, Peer>>,
 }
@@ -95,11 +98,17 @@ struct PeerKey {
 
 impl TcpTransport {
     /// A transport whose connections run on `runtime`, the node's, and whose handshakes `tls` does
-    /// on the thread of `handshakes`.
-    pub(crate) fn new(runtime: Handle, handshakes: Handshakes, tls: Connector) -> TcpTransport {
+    /// on the thread of `handshakes`. `local` is the address of this machine to dial from; without
+    /// one the system chooses.
+    pub(crate) fn new(
+        runtime: Handle,
+        handshakes: Handshakes,
+        tls: Connector,
+        local: Option<IpAddr>,
+    ) -> TcpTransport {
         let (identity, _) = watch::channel(None);
         let (traffic, by_key) = Default::default();
-        let peers = Peers { runtime, handshakes, tls: Arc::new(tls), traffic, by_key };
+        let peers = Peers { runtime, handshakes, tls: Arc::new(tls), local, traffic, by_key };
         TcpTransport { identity, peers: Arc::new(peers) }
     }
 
@@ -162,6 +171,7 @@ impl Peers {
             hello,
             handshakes: self.handshakes.clone(),
             tls: self.tls.clone(),
+            local: self.local,
         };
         let peer = Peer::start(&self.runtime, dialler, self.traffic.peer(key.id));
         by_key.insert(key, peer.clone());

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -125,6 +126,8 @@ pub(super) struct Dialler {
     pub(super) hello: Hello,
     pub(super) handshakes: Handshakes,
     pub(super) tls: Arc<Connector>,
+    /// The address of this machine to dial from, if it matters.
+    pub(super) local: Option<IpAddr>,
 }
 
 impl Dialler {
@@ -156,7 +159,7 @@ impl Dialler {
 
     async fn connect(&self, url: &str) -> io::Result<Stream> {
         let url = Url::parse(url).map_err(frame::invalid)?;
-        let stream = timeout(DIAL_TIMEOUT, Bare::connect(&url.address)).await??;
+        let stream = timeout(DIAL_TIMEOUT, Bare::connect_from(&url.address, self.local)).await??;
         prepare(&stream)?;
         if !url.secure {
             return Ok(Stream::Bare(stream));

@@ -59,7 +59,7 @@ fn connector() -> Connector {
 }
 
 fn nameless() -> TcpTransport {
-    TcpTransport::new(Handle::current(), Handshakes::start().unwrap(), connector())
+    TcpTransport::new(Handle::current(), Handshakes::start().unwrap(), connector(), None)
 }
 
 fn transport(cluster_id: u64) -> TcpTransport {
@@ -235,4 +235,22 @@ async fn garbage_is_dropped() {
         _ = stream.read_to_end(&mut Vec::new()).await;
     }
     transport(CLUSTER).call(target, read_index(), LIMIT).await.unwrap();
+}
+
+/// The gate `SetMemberLocalAddr`: peers may tell members apart by where they call from.
+#[tokio::test]
+async fn cfg_01_peers_are_dialled_from_the_address_that_is_set() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    for local in ["127.0.0.1", "127.0.0.2"] {
+        let local: IpAddr = local.parse().unwrap();
+        let handshakes = Handshakes::start().unwrap();
+        let transport = TcpTransport::new(Handle::current(), handshakes, connector(), Some(local));
+        let target = PeerTarget { id: 0, urls: vec![url.clone()] };
+        let call = transport.call(target, members(), LIMIT);
+        tokio::select! {
+            answer = call => panic!("nobody answers: {answer:?}"),
+            accepted = listener.accept() => assert_eq!(accepted.unwrap().1.ip(), local),
+        }
+    }
 }
