@@ -1,7 +1,7 @@
 //! The Cluster service: the member table changes through the log, Raft's membership follows it
 //! (see `reconcile`).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, join_all};
@@ -10,6 +10,7 @@ use super::Node;
 use super::propose::mismatch;
 use crate::api::coraclepb::command::Request as CommandRequest;
 use crate::api::coraclepb::peer_request::Request as PeerMessage;
+use crate::api::coraclepb::peer_response::Response as PeerAnswer;
 use crate::api::coraclepb::{MemberAdd, MemberPublish, Members};
 use crate::api::etcdserverpb as pb;
 use crate::apply::Reply;
@@ -130,10 +131,8 @@ impl<P: Platform> Node<P> {
         if !self.config.strict_reconfig_check || voters.len() == 1 {
             return Ok(());
         }
-        match self.reachable(&voters).await.len() < voters.len().div_ceil(2) + 1 {
-            true => Err(Error::Unhealthy),
-            false => Ok(()),
-        }
+        let steady = self.steady(&self.reachable(&voters).await);
+        if steady < voters.len().div_ceil(2) + 1 { Err(Error::Unhealthy) } else { Ok(()) }
     }
 
     /// A voter that is up may leave only if those who stay are a quorum without it. One that is
@@ -145,7 +144,7 @@ impl<P: Platform> Node<P> {
         }
         let reachable = self.reachable(&voters).await;
         let quorum_left = (voters.len() - 1) / 2 + 1;
-        if reachable.contains(&id) && reachable.len() - 1 < quorum_left {
+        if reachable.contains_key(&id) && self.steady(&reachable) - 1 < quorum_left {
             return Err(Error::Unhealthy);
         }
         Ok(())
@@ -156,23 +155,40 @@ impl<P: Platform> Node<P> {
         members.into_iter().filter(|member| !member.is_learner).map(|member| member.id).collect()
     }
 
-    /// Those who answer now; this member does.
-    async fn reachable(&self, ids: &BTreeSet<u64>) -> BTreeSet<u64> {
-        let asked: Vec<_> = ids.iter().map(|id| self.is_reachable(*id)).collect();
+    /// Those who answer now, and how long they have been up; this member is among them.
+    async fn reachable(&self, ids: &BTreeSet<u64>) -> BTreeMap<u64, Duration> {
+        let asked: Vec<_> = ids.iter().map(|id| self.time_up(*id)).collect();
         let answers = join_all(asked).await;
-        ids.iter().zip(answers).filter(|(_, there)| *there).map(|(id, _)| *id).collect()
+        ids.iter().zip(answers).filter_map(|(id, up)| Some((*id, up?))).collect()
+    }
+
+    /// How many of the `reachable` can be counted on: this member, and those who have been up for a
+    /// while, as has this one. etcd asks as much of its connections (`HealthInterval`).
+    fn steady(&self, reachable: &BTreeMap<u64, Duration>) -> usize {
+        let is_steady = |up: Duration| up.min(self.time_up_here()) >= self.config.health_interval;
+        reachable.iter().filter(|(id, up)| **id == self.member_id || is_steady(**up)).count()
     }
 
     /// Of two election timeouts one is for the round trip, which may take about as long, and one
     /// for what is lost on the way.
-    fn is_reachable(&self, id: u64) -> BoxFuture<'_, bool> {
+    fn time_up(&self, id: u64) -> BoxFuture<'_, Option<Duration>> {
         let (pause, timeout) = (self.config.heartbeat_interval, self.config.election_timeout * 2);
         let ask = move || -> BoxFuture<'_, _> {
             Box::pin(self.call_peer(id, PeerMessage::Members(Members {}), timeout))
         };
         Box::pin(async move {
-            id == self.member_id || ask_until_answered::<P::Runtime, _>(pause, ask).await.is_ok()
+            if id == self.member_id {
+                return Some(self.time_up_here());
+            }
+            match ask_until_answered::<P::Runtime, _>(pause, ask).await {
+                Ok(PeerAnswer::Members(answer)) => Some(Duration::from_millis(answer.up_millis)),
+                _ => None,
+            }
         })
+    }
+
+    pub(super) fn time_up_here(&self) -> Duration {
+        self.platform.monotonic().saturating_sub(self.started)
     }
 
     /// Cluster.MemberUpdate: new peer URLs. CL-03. etcd takes any text for one; a member that

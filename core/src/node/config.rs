@@ -27,6 +27,9 @@ pub struct NodeConfig {
     /// How long a new member asks the others whether it has started before; zero: not at all, since
     /// the host knows.
     pub bootstrap_patience: Duration,
+    /// How long a member must have been up to count where members are added or removed (etcd:
+    /// `HealthInterval`).
+    pub health_interval: Duration,
     /// `--initial-advertise-peer-urls`
     pub advertise_peer_urls: Vec<String>,
     /// `--advertise-client-urls`
@@ -99,6 +102,7 @@ impl NodeConfig {
             initial_cluster_token: "etcd-cluster".to_owned(),
             initial_cluster_state: InitialClusterState::New,
             bootstrap_patience: Duration::ZERO,
+            health_interval: Duration::ZERO,
             advertise_peer_urls: vec![peer_url.to_owned()],
             advertise_client_urls: Vec::new(),
             heartbeat_interval: Duration::from_millis(100),

@@ -79,7 +79,8 @@ impl<P: Platform> Node<P> {
         let renew = self.renew_on_leader(&who, request.id);
         let ttl = P::Runtime::timeout(self.request_timeout(), renew)
             .await
-            .unwrap_or(Err(Error::Timeout))?;
+            .unwrap_or(Err(Error::Timeout))
+            .map_err(|error| self.nobody_led(error))?;
         Ok(pb::LeaseKeepAliveResponse { header, id: request.id, ttl })
     }
 
@@ -96,6 +97,14 @@ impl<P: Platform> Node<P> {
                 Err(Error::NotLeader | Error::LeaderChanged) => self.pause_for_leader().await,
                 Err(error) => return Err(error),
             }
+        }
+    }
+
+    /// Says instead that there is no leader, where it was one that was waited for.
+    fn nobody_led(&self, error: Error) -> Error {
+        match error {
+            Error::Timeout if self.live_leader().is_none() => Error::NoLeader,
+            other => other,
         }
     }
 
@@ -169,7 +178,8 @@ impl<P: Platform> Node<P> {
         let ask = self.time_to_live_on_leader(&who, request);
         let reply = P::Runtime::timeout(self.request_timeout(), ask)
             .await
-            .unwrap_or(Err(Error::Timeout))?;
+            .unwrap_or(Err(Error::Timeout))
+            .map_err(|error| self.nobody_led(error))?;
         Ok(pb::LeaseTimeToLiveResponse {
             header: Some(self.header(self.store.current_revision())),
             id,

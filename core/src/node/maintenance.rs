@@ -194,8 +194,7 @@ impl<P: Platform> Node<P> {
         request: pb::MoveLeaderRequest,
     ) -> Result<pb::MoveLeaderResponse, Error> {
         self.require_admin(by).await?;
-        let role = self.leadership.role();
-        if !role.is_leader {
+        if self.live_leader() != Some(self.member_id) {
             return Err(Error::NotLeader);
         }
         if !self.consensus.status().voters.contains(&request.target_id) {

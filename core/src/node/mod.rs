@@ -98,6 +98,8 @@ pub struct Node<P: Platform> {
     trace: Trace,
     counters: Counters,
     meters: Arc<Meters>,
+    /// When, by [`Platform::monotonic`].
+    started: Duration,
     command_ids: AtomicU64,
     /// While the members of a lost cluster are being forgotten (`--force-new-cluster`).
     forgetting: AtomicBool,
@@ -178,6 +180,7 @@ impl<P: Platform> Node<P> {
             hub: applier.hub.clone(),
             transport: platform.transport(),
             command_ids: AtomicU64::new(platform.random()),
+            started: platform.monotonic(),
             forgetting: AtomicBool::new(forced),
             lost_seeds,
             counters: Counters::default(),

@@ -100,6 +100,7 @@ impl<P: Platform> Node<P> {
                 removed: self.members.removed(),
                 server_version: ETCD_VERSION.to_owned(),
                 cluster_version: self.version.get().map(Version::full).unwrap_or_default(),
+                up_millis: self.time_up_here().as_millis() as u64,
             }),
             Request::HashKv(message) => {
                 reply(self.hash_kv(&Caller::Internal, message).await, Response::HashKv)

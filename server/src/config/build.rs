@@ -27,6 +27,8 @@ const MAX_REQUEST_BYTES: usize = 1 << 30;
 const DEFAULT_BATCH_INTERVAL: Duration = Duration::from_millis(100);
 /// A new member waits for the others' word about itself so long (etcd: `bootstrapTimeout`'s least).
 const BOOTSTRAP_PATIENCE: Duration = Duration::from_secs(1);
+/// etcd's, which has no flag for it either.
+const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
 /// Shortest interval of progress notifications (etcd: `minWatchProgressInterval`).
 const MIN_PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -132,6 +134,7 @@ fn node_config(values: &Values) -> Result<NodeConfig, String> {
             _ => InitialClusterState::New,
         },
         bootstrap_patience: BOOTSTRAP_PATIENCE,
+        health_interval: HEALTH_INTERVAL,
         advertise_client_urls,
         heartbeat_interval: Duration::from_millis(heartbeat),
         election_timeout: Duration::from_millis(election),

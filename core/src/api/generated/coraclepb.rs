@@ -483,6 +483,9 @@ pub struct MembersResponse {
     /// The cluster's version as that member knows it; empty until it is decided.
     #[prost(string, tag = "5")]
     pub cluster_version: ::prost::alloc::string::String,
+    /// How long the answering member has been up, in milliseconds.
+    #[prost(uint64, tag = "6")]
+    pub up_millis: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MoveLeader {

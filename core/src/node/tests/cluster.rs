@@ -21,6 +21,8 @@ use crate::raft::types::AsyncRuntime;
 
 /// How long a message takes one way.
 const LATENCY: Duration = Duration::from_millis(1);
+/// How long a member must have been up to be counted on.
+pub(super) const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
 /// Virtual time after which a test has waited in vain.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -179,6 +181,7 @@ impl Cluster {
             initial_cluster: (1..=size).map(|tag| (format!("n{tag}"), url(tag))).collect(),
             heartbeat_interval: Duration::from_millis(10),
             election_timeout: Duration::from_millis(100),
+            health_interval: HEALTH_INTERVAL,
             wal: crate::wal::WalOptions { segment_bytes: 1 << 20, preallocate_bytes: 1 << 16 },
             backend_cache_bytes: 1 << 20,
             client_cert_auth: true,

@@ -64,7 +64,7 @@ fn lease_10_a_leader_without_a_quorum_renews_nothing() {
     let asked = node.clone();
     let renewed = cluster
         .run_on(leader, async move { asked.lease_keep_alive(&Caller::Internal, request).await });
-    assert_eq!(renewed, Err(Error::Timeout));
+    assert_eq!(renewed, Err(Error::NoLeader), "nobody leads who has no quorum");
     assert!(left(&cluster, &node) < before);
 }
 

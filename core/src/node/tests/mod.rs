@@ -3,5 +3,6 @@
 mod cluster;
 mod leaders;
 mod leases;
+mod members;
 mod reads;
 mod writes;
