@@ -16,6 +16,7 @@ pub mod limits;
 pub mod meters;
 pub mod mvcc;
 pub mod node;
+mod notify;
 pub mod platform;
 pub mod quota;
 pub mod raft;

@@ -8,6 +8,7 @@ use crate::api::coraclepb::command::Request;
 use crate::api::etcdserverpb as pb;
 use crate::api::etcdserverpb::request_op::Request as OpRequest;
 use crate::limits;
+use crate::notify::Notify;
 
 /// Bytes that a lease counts for. LEASE-11.
 pub const LEASE_COST: u64 = 64;
@@ -16,19 +17,18 @@ pub const LEASE_COST: u64 = 64;
 pub struct Quota {
     /// None: the backend may grow as it likes.
     bytes: Option<u64>,
-    exceeded: async_channel::Sender<()>,
+    /// Notified when something was applied that exceeds it.
+    pub(crate) exceeded: Notify,
 }
 
 impl Quota {
-    /// The quota of `--quota-backend-bytes`: 0 is the default, a negative one is none. The receiver
-    /// hears when something was applied that exceeds it.
-    pub fn new(quota_backend_bytes: i64) -> (Quota, async_channel::Receiver<()>) {
+    /// The quota of `--quota-backend-bytes`: 0 is the default, a negative one is none.
+    pub fn new(quota_backend_bytes: i64) -> Quota {
         let bytes = match quota_backend_bytes {
             0 => Some(limits::DEFAULT_QUOTA_BYTES as u64),
             bytes => u64::try_from(bytes).ok(),
         };
-        let (exceeded, heard) = async_channel::bounded(1);
-        (Quota { bytes, exceeded }, heard)
+        Quota { bytes, exceeded: Notify::default() }
     }
 
     /// In bytes; none if there is no bound.
@@ -45,8 +45,7 @@ impl Quota {
     /// Judges a request that is applied now, whatever the judgement is: all members apply it.
     pub fn judge_applied(&self, size: u64, request: &Request) {
         if !self.admits(size, cost(request)) {
-            // A full channel means that this is known already.
-            let _ = self.exceeded.try_send(());
+            self.exceeded.notify();
         }
     }
 }

@@ -5,13 +5,16 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use bytes::Bytes;
 use coracle_tests::cluster::{Cluster, Kind};
 use coracle_tests::picture::{Member, Picture};
 use coracle_tests::programs::{self, EtcdctlRelease};
 use tempfile::TempDir;
+
+/// How long a cluster may need until it lets members come.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Who restores a snapshot.
 #[derive(Clone, Copy, Debug)]
@@ -167,7 +170,17 @@ async fn from_etcd(kind: Kind, release: EtcdctlRelease) -> Result<()> {
     cluster.join(|peer_url| {
         let mut command = Command::new(programs::etcdctl(EtcdctlRelease::V35)?);
         command.args(["--endpoints", &announced, "member", "add", "n4"]);
-        run(command.args(["--peer-urls", peer_url])).map(drop)
+        command.args(["--peer-urls", peer_url]);
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match run(&mut command) {
+                // The members have not been up for five seconds.
+                Err(error) if error.to_string().contains("unhealthy cluster") => {
+                    ensure!(Instant::now() < deadline, "{error}");
+                }
+                added => return added.map(drop),
+            }
+        }
     })?;
     cluster.wait_healthy()?;
     let expected = member(&cluster, 0).await?.picture(&expected.revisions()).await?;
@@ -445,10 +458,14 @@ async fn ctl_02_etcdutls_words_and_exit_codes() -> Result<()> {
     Ok(())
 }
 
-/// Exit code and output; of standard error without the log lines, which begin with the time.
-fn said(output: &Output) -> (Option<i32>, Bytes, String) {
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    let lines = stderr.lines().filter(|line| !line.contains("\tinfo\t"));
-    let stderr: Vec<_> = lines.collect();
-    (output.status.code(), output.stdout.clone().into(), stderr.join("\n"))
+/// Exit code and output, without the log lines, which begin with the time, and the flag that
+/// etcdutl has since 3.7.
+fn said(output: &Output) -> (Option<i32>, String, String) {
+    let text = |bytes: &[u8]| {
+        let text = String::from_utf8_lossy(bytes);
+        let lines = text.lines();
+        let lines = lines.filter(|line| !line.contains("\tinfo\t") && !line.contains("--timeout "));
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
 }

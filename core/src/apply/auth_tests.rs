@@ -26,7 +26,7 @@ impl Member {
         let disk = Arc::new(MemoryDisk::default());
         let backend = Arc::new(Backend::open(disk, BackendOptions::default()).unwrap());
         let members = Arc::new(Members::open(backend.clone()).unwrap());
-        let applier = Applier::open(backend, members, Quota::new(0).0, 1 << 20).unwrap();
+        let applier = Applier::open(backend, members, Quota::new(0), 1 << 20).unwrap();
         let mut member = Member { applier, index: 0 };
         for name in ["root", "alice"] {
             let options = Some(UserAddOptions { no_password: true });

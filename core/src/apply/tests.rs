@@ -19,7 +19,7 @@ fn applier_on(disk: Arc<dyn Disk>) -> Applier {
     let options = BackendOptions { cache_bytes: 64 << 10, recent_bytes: 0 };
     let backend = Arc::new(Backend::open(disk, options).unwrap());
     let members = Arc::new(Members::open(backend.clone()).unwrap());
-    Applier::open(backend, members, Quota::new(0).0, 1 << 20).unwrap()
+    Applier::open(backend, members, Quota::new(0), 1 << 20).unwrap()
 }
 
 /// A command that the gRPC door would let in by itself, and that no decoder takes out of the log.

@@ -73,8 +73,9 @@ impl<P: Platform> Node<P> {
 
     /// Raises the alarm when this member has applied what its own quota has no room for: the member
     /// that was asked has another one. MNT-02.
-    pub(super) async fn watch_quota(&self, exceeded: async_channel::Receiver<()>) {
-        while exceeded.recv().await.is_ok() {
+    pub(super) async fn watch_quota(&self) {
+        loop {
+            self.quota.exceeded.notified().await;
             while !self.alarms.is_raised(AlarmType::Nospace) && self.raise_no_space().await.is_err()
             {
                 self.pause_for_leader().await;

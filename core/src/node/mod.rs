@@ -56,6 +56,7 @@ use crate::error::Fatal;
 use crate::lease::Lessor;
 use crate::meters::{Histogram, Meters};
 use crate::mvcc::Store;
+use crate::notify::Notify;
 use crate::platform::{Platform, Transport};
 use crate::quota::Quota;
 use crate::raft::log::{LogHost, LogMetrics, LogOptions};
@@ -93,7 +94,8 @@ pub struct Node<P: Platform> {
     leader_heard_millis: AtomicU64,
     read_index: ReadIndexQueue,
     incoming: IncomingSnapshot,
-    reconcile: async_channel::Sender<()>,
+    /// Notified after a change of the member table.
+    reconcile: Notify,
     stop: Arc<StopSignal>,
     trace: Trace,
     counters: Counters,
@@ -117,14 +119,6 @@ struct Counters {
     proposals_failed: AtomicU64,
 }
 
-/// What wakes the tasks that wait for work. Each has room for one wake: a task that is awake needs
-/// no second.
-struct Wakes {
-    read_index: async_channel::Receiver<()>,
-    quota_exceeded: async_channel::Receiver<()>,
-    reconcile: async_channel::Receiver<()>,
-}
-
 impl<P: Platform> Node<P> {
     /// Opens the member's data, or makes it, and starts its Raft group and tasks.
     pub async fn start(config: NodeConfig, platform: P) -> Result<Arc<Node<P>>, StartError> {
@@ -133,7 +127,7 @@ impl<P: Platform> Node<P> {
         let backend = open_backend(&config, &platform)?;
         let members = Arc::new(Members::open(backend.clone())?);
         let start = bootstrap::bootstrap(&config, &*platform, &backend, &members).await?;
-        let (quota, quota_exceeded) = Quota::new(config.quota_backend_bytes);
+        let quota = Quota::new(config.quota_backend_bytes);
         let applier = Arc::new(open_applier(&config, &backend, &members, quota)?);
         let clock = platform.clone();
         let meters = Arc::new(Meters::new(Arc::new(move || clock.monotonic())));
@@ -166,8 +160,6 @@ impl<P: Platform> Node<P> {
         if !start.form.is_empty() {
             consensus.initialize(start.form.clone()).await.map_err(StartError::Config)?;
         }
-        let (reconcile, reconcile_woken) = async_channel::bounded(1);
-        let (read_index, woken) = ReadIndexQueue::new();
         let node = Arc::new(Node {
             member_id: start.identity.member_id,
             cluster_id: start.identity.cluster_id,
@@ -196,16 +188,16 @@ impl<P: Platform> Node<P> {
             consensus,
             log,
             shared,
-            read_index,
-            reconcile,
+            read_index: ReadIndexQueue::new(),
+            reconcile: Notify::default(),
             stop,
         });
-        node.begin(Wakes { read_index: woken, quota_exceeded, reconcile: reconcile_woken }).await;
+        node.begin().await;
         Ok(node)
     }
 
     /// Sets what a started node does by itself going.
-    async fn begin(self: &Arc<Self>, wakes: Wakes) {
+    async fn begin(self: &Arc<Self>) {
         self.trace.emit(|| Event::Started {
             member: self.member_id,
             applied: self.shared.applied.get(),
@@ -214,9 +206,6 @@ impl<P: Platform> Node<P> {
         if self.consensus.status().voters.iter().eq([&self.member_id]) {
             self.consensus.elect().await;
         }
-        self.spawn(|node| async move { node.confirm_reads(wakes.read_index).await });
-        self.spawn(|node| async move { node.watch_quota(wakes.quota_exceeded).await });
-        self.spawn(|node| async move { node.reconcile_membership(wakes.reconcile).await });
         self.spawn_tasks();
     }
 

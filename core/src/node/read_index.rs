@@ -13,6 +13,7 @@ use crate::api::coraclepb::ReadIndex;
 use crate::api::coraclepb::peer_request::Request as PeerMessage;
 use crate::api::coraclepb::peer_response::Response as PeerAnswer;
 use crate::error::Error;
+use crate::notify::Notify;
 use crate::platform::Platform;
 use crate::raft::ProposeError;
 use crate::raft::ask::ask_until_answered;
@@ -35,13 +36,13 @@ type Confirmed = Result<u64, Error>;
 pub(crate) struct ReadIndexQueue {
     /// `None` once nothing is confirmed any more.
     waiting: Mutex<Option<Vec<Waiter>>>,
-    wake: async_channel::Sender<()>,
+    /// Notified when there is somebody.
+    somebody: Notify,
 }
 
 impl ReadIndexQueue {
-    pub(crate) fn new() -> (ReadIndexQueue, async_channel::Receiver<()>) {
-        let (wake, woken) = async_channel::bounded(1);
-        (ReadIndexQueue { waiting: Mutex::new(Some(Vec::new())), wake }, woken)
+    pub(crate) fn new() -> ReadIndexQueue {
+        ReadIndexQueue { waiting: Mutex::new(Some(Vec::new())), somebody: Notify::default() }
     }
 
     /// A place in the next confirmation; it is cancelled if there will be none.
@@ -52,8 +53,7 @@ impl ReadIndexQueue {
             waiting.len() == 1
         });
         if first {
-            // A full channel means that the task is already awake.
-            let _ = self.wake.try_send(());
+            self.somebody.notify();
         }
         receiver
     }
@@ -98,9 +98,10 @@ impl<P: Platform> Node<P> {
     }
 
     /// The task that confirms batch after batch, until the node stops.
-    pub(super) async fn confirm_reads(self: &Arc<Self>, woken: async_channel::Receiver<()>) {
+    pub(super) async fn confirm_reads(self: &Arc<Self>) {
         let _open = CloseOnDrop(&self.read_index);
-        while woken.recv().await.is_ok() {
+        loop {
+            self.read_index.somebody.notified().await;
             let batch = self.read_index.take();
             if batch.is_empty() {
                 continue;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures_util::future::{Either, select};
+use futures_util::future::select;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use super::{Node, StopReason};
@@ -50,6 +50,9 @@ impl<P: Platform> Node<P> {
         self.spawn(|node| async move { node.expire_leases().await });
         self.spawn(|node| async move { node.flush_backend().await });
         self.spawn(|node| async move { node.compact_physically().await });
+        self.spawn(|node| async move { node.confirm_reads().await });
+        self.spawn(|node| async move { node.watch_quota().await });
+        self.spawn(|node| async move { node.reconcile_membership().await });
         self.spawn(|node| async move { node.publish().await });
         self.spawn(|node| async move { node.expire_tokens().await });
         self.spawn(|node| async move { node.compact_automatically().await });
@@ -295,17 +298,14 @@ impl<P: Platform> Node<P> {
 
     /// Wakes the membership task early, after a change of the member table.
     pub(super) fn reconcile_soon(&self) {
-        // A full channel means that it is awake.
-        let _ = self.reconcile.try_send(());
+        self.reconcile.notify();
     }
 
     /// The leader's loop that brings Raft's membership in line with the member table.
-    pub(super) async fn reconcile_membership(self: &Arc<Self>, woken: async_channel::Receiver<()>) {
+    async fn reconcile_membership(self: &Arc<Self>) {
         loop {
             let tick = Box::pin(P::Runtime::sleep(RECONCILE_TICK));
-            if let Either::Left((Err(_), _)) = select(pin!(woken.recv()), tick).await {
-                return;
-            }
+            select(pin!(self.reconcile.notified()), tick).await;
             if self.members.is_removed(self.member_id) {
                 self.leave().await;
                 return;

@@ -366,7 +366,7 @@ mod tests {
             slow: SlowApplies::new(Duration::MAX, Arc::new(clock)),
             meters: Arc::new(Meters::new(Arc::new(clock))),
         };
-        let applier = Applier::open(backend, members, Quota::new(0).0, 1 << 20).unwrap();
+        let applier = Applier::open(backend, members, Quota::new(0), 1 << 20).unwrap();
         StateMachine::open(Arc::new(applier), Arc::new(shared)).unwrap()
     }
 

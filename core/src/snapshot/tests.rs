@@ -28,7 +28,7 @@ fn open(disk: &MemoryDisk) -> Applier {
     let disk = Arc::new(disk.clone());
     let backend = Arc::new(Backend::open(disk, BackendOptions::default()).unwrap());
     let members = Arc::new(Members::open(backend.clone()).unwrap());
-    Applier::open(backend, members, Quota::new(0).0, 1 << 20).unwrap()
+    Applier::open(backend, members, Quota::new(0), 1 << 20).unwrap()
 }
 
 fn apply(applier: &Applier, request: Request) {

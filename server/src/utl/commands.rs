@@ -248,6 +248,7 @@ fn row(flag: &Flag) -> (String, String) {
     let short = flag.short.map_or("      ".to_owned(), |letter| format!("  -{letter}, "));
     let (kind, default) = match flag.kind {
         Kind::Bool => ("", String::new()),
+        Kind::Duration => (" duration", flag.default.to_owned()),
         Kind::Int64 => (" int", flag.default.replace('0', "")),
         Kind::Uint64 if flag.default == "0" => (" uint", String::new()),
         Kind::Uint64 => (" uint", flag.default.to_owned()),
