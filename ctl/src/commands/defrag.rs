@@ -21,10 +21,9 @@ async fn defrag(context: &Context<'_>) -> Result<(), Failure> {
     let mut has_failed = false;
     let connection = context.connection().await?;
     for endpoint in endpoint::endpoints(context, &connection).await? {
-        let defragmented = async {
-            let client = context.connect(connection.to(&endpoint)).await?;
-            context.within_timeout(client.defragment(DefragmentRequest {})).await
-        };
+        let client = context.client_if_reachable(connection.to(&endpoint)).await?;
+        let defragmented =
+            async { context.within_timeout(client?.defragment(DefragmentRequest {})).await };
         match defragmented.await {
             Ok(_) => context.print(&format!("Finished defragmenting etcd member[{endpoint}]")),
             Err(error) => {

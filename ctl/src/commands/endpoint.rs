@@ -71,13 +71,10 @@ pub(super) async fn endpoints(
     if !context.parsed.is_on("cluster") {
         return Ok(connection.endpoints.clone());
     }
-    let listed = async {
-        let client = context.connect(connection.clone()).await?;
-        let request = MemberListRequest { linearizable: true };
-        context.within_timeout(client.member_list(request)).await
-    };
-    let response = listed.await;
-    let response = response.map_err(|error| {
+    let client = context.client_if_reachable(connection.clone()).await?;
+    let request = MemberListRequest { linearizable: true };
+    let listed = async { context.within_timeout(client?.member_list(request)).await };
+    let response = listed.await.map_err(|error| {
         let what = "failed to fetch endpoints from etcd cluster member list";
         Failure::new(Exit::Error, format!("{what}: {error}"))
     })?;
@@ -146,10 +143,8 @@ async fn status(context: &Context<'_>) -> Result<(), Failure> {
     let mut has_failed = false;
     let connection = context.connection().await?;
     for endpoint in endpoints(context, &connection).await? {
-        let answer = async {
-            let client = context.connect(connection.to(&endpoint)).await?;
-            context.within_timeout(client.status(StatusRequest {})).await
-        };
+        let client = context.client_if_reachable(connection.to(&endpoint)).await?;
+        let answer = async { context.within_timeout(client?.status(StatusRequest {})).await };
         match answer.await {
             Ok(response) => list.push((endpoint, response)),
             Err(error) => {
@@ -169,10 +164,8 @@ async fn hash_kv(context: &Context<'_>) -> Result<(), Failure> {
     let connection = context.connection().await?;
     for endpoint in endpoints(context, &connection).await? {
         let request = HashKvRequest { revision: context.parsed.int64("rev") };
-        let answer = async {
-            let client = context.connect(connection.to(&endpoint)).await?;
-            context.within_timeout(client.hash_kv(request)).await
-        };
+        let client = context.client_if_reachable(connection.to(&endpoint)).await?;
+        let answer = async { context.within_timeout(client?.hash_kv(request)).await };
         match answer.await {
             Ok(response) => list.push((endpoint, response)),
             Err(error) => {

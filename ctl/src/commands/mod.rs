@@ -269,6 +269,20 @@ impl Context<'_> {
         })
     }
 
+    /// A client, or why nothing answers. A member that refuses whoever asks ends the command: the
+    /// others would do the same.
+    pub(crate) async fn client_if_reachable(
+        &self,
+        connection: Connection,
+    ) -> Result<Result<Box<dyn Client>, RpcError>, Failure> {
+        match self.connect(connection).await {
+            Err(error) if !matches!(error.code, UNAVAILABLE | DEADLINE_EXCEEDED) => {
+                Err(Failure::new(Exit::BadConnection, told(error)))
+            }
+            outcome => Ok(outcome),
+        }
+    }
+
     /// Connects; tries again until `--command-timeout` if nothing answers, as a member may just be
     /// starting.
     pub(crate) async fn connect(

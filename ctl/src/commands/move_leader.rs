@@ -23,7 +23,7 @@ async fn move_leader(context: &Context<'_>) -> Result<(), Failure> {
     let target_id = parse_u64(&argument, 16).map_err(Failure::arguments)?;
     let connection = context.connection().await?;
     for endpoint in &connection.endpoints {
-        let client = context.connect(connection.to(endpoint)).await?;
+        let client = context.client_of(connection.to(endpoint)).await?;
         let status = context.within_timeout(client.status(StatusRequest {})).await?;
         if status.header.is_none_or(|header| header.member_id != status.leader) {
             continue;

@@ -7,7 +7,7 @@ use coracle_core::api::etcdserverpb::{SnapshotRequest, SnapshotResponse};
 use futures_util::StreamExt;
 use futures_util::future::{Either, select};
 
-use super::{Context, Exit, Failure, deadline_exceeded};
+use super::{Context, Exit, Failure, deadline_exceeded, told};
 use crate::args::Command;
 use crate::client::Replies;
 use crate::environment::FileWriter;
@@ -43,7 +43,8 @@ async fn save(context: &Context<'_>) -> Result<(), Failure> {
             "snapshot must be requested to one selected node, not multiple [{list}]"
         )));
     }
-    let client = context.client_of(connection).await?;
+    let client = context.connect(connection).await;
+    let client = client.map_err(|error| interrupted(told(error)))?;
     let file = context.environment.create_file(&path).await;
     let file =
         file.map_err(|error| interrupted(format!("could not open {path}.part ({error})")))?;
