@@ -34,8 +34,10 @@ use std::collections::VecDeque;
 use std::env;
 use std::fmt::Write as _;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use tokio::time::sleep;
 
 use crate::cli::Program;
 use crate::cluster::{Cluster, Kind};
@@ -62,6 +64,9 @@ const FLAGS: [&str; 6] = [
 /// Set in the environment, it makes a sequence go on after a difference and print them all:
 /// the first ones are to be trusted, later ones may follow from them.
 const KEEP_GOING: &str = "CORACLE_KEEP_GOING";
+/// How often etcd is asked for a hash that is another than the subject's, and the pause between.
+const HASH_ATTEMPTS: u32 = 20;
+const HASH_PAUSE: Duration = Duration::from_millis(100);
 /// Operations before a difference that its report shows.
 const CONTEXT: usize = 12;
 
@@ -188,18 +193,8 @@ impl Comparison {
             self.coverage.in_json();
         }
         self.name_lease(&mut expected, &mut actual, &operation);
-        if let (Answer::HashKv(one), Answer::HashKv(other)) = (&expected, &actual)
-            && self.hashes_comparable
-        {
-            match one.hash == other.hash {
-                true => self.coverage.hashes.0 += 1,
-                false => {
-                    eprintln!(
-                        "operation {index}: hashes differ at {operation:?}: {one:?}, {other:?}"
-                    );
-                    self.coverage.hashes.1 += 1;
-                }
-            }
+        if self.hashes_comparable && matches!(operation, Operation::HashKv(_)) {
+            self.compare_hashes(index, &operation, &mut expected, &actual).await?;
         }
         normalise(&operation, &mut expected);
         normalise(&operation, &mut actual);
@@ -220,6 +215,32 @@ impl Comparison {
         self.recent.push_back((index, operation, expected));
         if self.recent.len() > CONTEXT {
             self.recent.pop_front();
+        }
+        Ok(())
+    }
+
+    /// Counts whether the hashes are equal. etcd removes in the background what a compaction
+    /// leaves, and where no key is kept counts what is still there, so it is asked again.
+    async fn compare_hashes(
+        &mut self,
+        index: usize,
+        operation: &Operation,
+        expected: &mut Answer,
+        actual: &Answer,
+    ) -> Result<()> {
+        for attempt in 1..=HASH_ATTEMPTS {
+            let (Answer::HashKv(one), Answer::HashKv(other)) = (&*expected, actual) else { break };
+            if one.hash == other.hash {
+                self.coverage.hashes.0 += 1;
+                break;
+            }
+            if attempt == HASH_ATTEMPTS {
+                eprintln!("operation {index}: hashes differ at {operation:?}: {one:?}, {other:?}");
+                self.coverage.hashes.1 += 1;
+                break;
+            }
+            sleep(HASH_PAUSE).await;
+            *expected = self.reference.execute(operation, Speech::Grpc).await?;
         }
         Ok(())
     }
