@@ -144,7 +144,8 @@ impl<P: Platform> Node<P> {
         }
         let reachable = self.reachable(&voters).await;
         let quorum_left = (voters.len() - 1) / 2 + 1;
-        if reachable.contains_key(&id) && self.steady(&reachable) - 1 < quorum_left {
+        // A member that is no voter itself may find nobody steady.
+        if reachable.contains_key(&id) && self.steady(&reachable) <= quorum_left {
             return Err(Error::Unhealthy);
         }
         Ok(())
