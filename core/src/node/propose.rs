@@ -1,7 +1,7 @@
 //! The way of a write: encode once, propose on the leader or forward to it, await the outcome.
 
 use std::future::Future;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::raft::types::AsyncRuntime;
@@ -15,7 +15,7 @@ use crate::api::coraclepb::peer_response::Response as PeerAnswer;
 use crate::api::coraclepb::{Command, Propose, ProposeResponse, ProposeResult, Status};
 use crate::apply::{self, Outcome, Reply};
 use crate::auth::Identity;
-use crate::error::Error;
+use crate::error::{Code, Error};
 use crate::limits;
 use crate::platform::{Platform, TransportError};
 use crate::raft::ProposeError;
@@ -34,11 +34,18 @@ impl<P: Platform> Node<P> {
     /// Replicates and applies `request` for `who`; returns what applying it answered here.
     ///
     /// Fails with `RequestTooLarge`, `RequestTooManyRequests`, a timeout (the write may or may not
-    /// take place), `Stopped`, or the error of the apply.
+    /// take place), etcd's `context deadline exceeded` (no leader ever took it), `Stopped`, or the
+    /// error of the apply.
     pub(super) async fn propose(&self, who: &Identity, request: CommandRequest) -> Outcome {
         let id = self.next_command_id();
         let encoded = self.encode(id, who, request)?;
-        self.await_outcome(self.propose_until_accepted(id, encoded)).await
+        let refused = AtomicBool::new(false);
+        match self.await_outcome(self.propose_until_accepted(id, encoded, &refused)).await {
+            Err(Error::Timeout) if refused.into_inner() => {
+                Err(Error::Other(Code::DeadlineExceeded, "context deadline exceeded".to_owned()))
+            }
+            outcome => outcome,
+        }
     }
 
     /// Replicates and applies `request` for the cluster itself, if this member leads in `term`
@@ -79,7 +86,13 @@ impl<P: Platform> Node<P> {
         })
     }
 
-    async fn propose_until_accepted(&self, id: u64, command: Bytes) -> Outcome {
+    /// `refused` is set while the command is certainly in no log.
+    async fn propose_until_accepted(
+        &self,
+        id: u64,
+        command: Bytes,
+        refused: &AtomicBool,
+    ) -> Outcome {
         loop {
             let role = self.leadership.role();
             let attempt = match role.leader {
@@ -89,7 +102,11 @@ impl<P: Platform> Node<P> {
             };
             match attempt {
                 Attempt::Done(outcome) => return outcome,
-                Attempt::Refused => self.pause_for_leader().await,
+                Attempt::Refused => {
+                    refused.store(true, Ordering::Relaxed);
+                    self.pause_for_leader().await;
+                    refused.store(false, Ordering::Relaxed);
+                }
             }
         }
     }
@@ -215,7 +232,7 @@ pub(super) fn status(error: &Error) -> Status {
 /// The reply was of another kind than the command's: apply and the node disagree.
 pub(super) fn mismatch(reply: Reply) -> Error {
     tracing::error!(?reply, "a command was answered with another command's reply");
-    Error::Other(crate::error::Code::Internal, "mismatched reply of apply".to_owned())
+    Error::Other(Code::Internal, "mismatched reply of apply".to_owned())
 }
 
 #[cfg(test)]
