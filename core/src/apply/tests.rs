@@ -131,7 +131,7 @@ fn watch_14_while_a_snapshot_is_read_everybody_sees_the_state_before() {
     put_all(&leader, 1, "1");
     put_all(&leader, 401, "2");
     leader.store.compact(801).unwrap();
-    while leader.store.compact_step(1_000) {}
+    while leader.store.compact_step(1_000).unwrap() {}
     let disk = ProbedDisk::default();
     let follower = Arc::new(applier_on(Arc::new(disk.clone())));
     put_all(&follower, 1, "1");

@@ -1,5 +1,7 @@
 //! Hashes of the store, to compare members with each other and with etcd.
 
+use std::sync::PoisonError;
+
 use bytes::Bytes;
 
 use super::key_range::KeyRange;
@@ -12,6 +14,8 @@ use crate::limits::RANGE_SLICE_KEYS;
 const PAGE: usize = 256;
 /// Pages hashed in one step.
 const STEP_PAGES: usize = 16;
+/// Compactions whose hashes are remembered, as many as etcd does.
+const REMEMBERED: usize = 10;
 
 /// The hash of the key space up to a revision (MNT-06).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,11 +35,12 @@ pub struct HashKvSteps {
 }
 
 /// One way through the stored changes.
-struct Pass {
+pub(super) struct Pass {
     compact_revision: i64,
     hash_revision: i64,
-    /// Of what compaction may have removed, what is visible at this revision counts.
-    visible_at: i64,
+    /// Of what compaction may have removed, what is visible at this revision counts; nothing before
+    /// the first step.
+    visible_at: Option<i64>,
     hash: u32,
     next: Bytes,
 }
@@ -52,42 +57,68 @@ impl HashKvSteps {
         let current = |pass: &Pass| pass.compact_revision == store.compact_revision();
         let mut pass = match self.pass.take().filter(current) {
             Some(pass) => pass,
-            None => match Pass::begin(store, self.revision) {
-                Ok(pass) => pass,
+            None => match begin(store, self.revision) {
+                Ok(Begun::Known(hash)) => return Ok(Some(Ok(hash))),
+                Ok(Begun::Pass(pass)) => pass,
                 Err(refused) => return Ok(Some(Err(refused))),
             },
         };
-        let done = pass.go_on(store)? && current(&pass);
-        let Pass { hash, compact_revision, hash_revision, .. } = pass;
-        if done {
-            return Ok(Some(Ok(HashKv { hash, compact_revision, hash_revision })));
+        if pass.go_on(store)? && current(&pass) {
+            return Ok(Some(Ok(pass.result())));
         }
         self.pass = Some(pass);
         Ok(None)
     }
 }
 
+enum Begun {
+    /// From the compaction at that very revision.
+    Known(HashKv),
+    Pass(Pass),
+}
+
+fn begin(store: &Store, revision: i64) -> Result<Begun, Error> {
+    let hashes = store.compaction_hashes.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = hashes.iter().find(|known| known.hash_revision == revision) {
+        return Ok(Begun::Known(*known));
+    }
+    let compact_revision = store.compact_revision();
+    let current = store.current_revision();
+    if revision > 0 && revision < compact_revision {
+        return Err(Error::Compacted);
+    }
+    if revision > current {
+        return Err(Error::FutureRev);
+    }
+    let hash_revision = if revision == 0 { current } else { revision };
+    Ok(Begun::Pass(Pass::new(compact_revision, hash_revision)))
+}
+
 impl Pass {
-    fn begin(store: &Store, revision: i64) -> Result<Pass, Error> {
-        let compact_revision = store.compact_revision();
-        let current = store.current_revision();
-        if revision > 0 && revision < compact_revision {
-            return Err(Error::Compacted);
-        }
-        if revision > current {
-            return Err(Error::FutureRev);
-        }
-        let hash_revision = if revision == 0 { current } else { revision };
-        // etcd hashes the changes visible at the revision, or, if nothing is, those it finds left:
-        // the ones visible at the compact revision.
-        let lives = store.anything_lives_at(hash_revision);
-        let visible_at = if lives { hash_revision } else { compact_revision };
+    pub(super) fn new(compact_revision: i64, hash_revision: i64) -> Pass {
         let hash = crc32c::crc32c(Bucket::Key.name().as_bytes());
-        Ok(Pass { compact_revision, hash_revision, visible_at, hash, next: Bytes::new() })
+        Pass { compact_revision, hash_revision, visible_at: None, hash, next: Bytes::new() }
+    }
+
+    /// What was hashed, when there is no more.
+    pub(super) fn result(&self) -> HashKv {
+        let Pass { hash, compact_revision, hash_revision, .. } = *self;
+        HashKv { hash, compact_revision, hash_revision }
+    }
+
+    /// etcd hashes the changes visible at the revision, or, if nothing is, those it finds left:
+    /// the ones visible at the compact revision.
+    fn visible_at(&mut self, store: &Store) -> i64 {
+        let (hash_revision, compact_revision) = (self.hash_revision, self.compact_revision);
+        *self.visible_at.get_or_insert_with(|| {
+            let lives = store.anything_lives_at(hash_revision);
+            if lives { hash_revision } else { compact_revision }
+        })
     }
 
     /// Hashes some pages; `true` if those were the last.
-    fn go_on(&mut self, store: &Store) -> Result<bool, Fatal> {
+    pub(super) fn go_on(&mut self, store: &Store) -> Result<bool, Fatal> {
+        let visible_at = self.visible_at(store);
         for _ in 0..STEP_PAGES {
             let page = store.backend.scan(Bucket::Key, &self.next, PAGE)?;
             let Some((last, _)) = page.last() else { return Ok(true) };
@@ -100,7 +131,7 @@ impl Pass {
                 }
                 if change.main <= self.compact_revision {
                     let kv = decode(change, stored.clone())?;
-                    let visible = index.get(&kv.key).and_then(|key| key.at(self.visible_at));
+                    let visible = index.get(&kv.key).and_then(|key| key.at(visible_at));
                     if visible.is_none_or(|(visible, _)| visible != change) {
                         continue;
                     }
@@ -161,6 +192,15 @@ impl Store {
             if let Some(hash) = steps.step(self)? {
                 return Ok(hash);
             }
+        }
+    }
+
+    /// Keeps the hash of what a compaction is about to remove: nobody can compute it afterwards.
+    pub(super) fn remember(&self, hash: HashKv) {
+        let mut hashes = self.compaction_hashes.lock().unwrap_or_else(PoisonError::into_inner);
+        hashes.push_back(hash);
+        if hashes.len() > REMEMBERED {
+            hashes.pop_front();
         }
     }
 

@@ -1,5 +1,6 @@
 //! The store: index, backend and the two revisions that bound its history.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -7,6 +8,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::compaction::{self, Compaction};
+use super::hash::HashKv;
 use super::index::Index;
 use super::key_index::Life;
 use super::range::View;
@@ -16,6 +18,7 @@ use crate::api::etcdserverpb::{RangeRequest, RangeResponse};
 use crate::api::mvccpb::KeyValue;
 use crate::backend::{Backend, Bucket, Contents};
 use crate::error::{Answer, Error, Fatal, hex};
+use crate::notify::Notify;
 
 /// The revision of a store in which nothing was ever written (REV-01).
 const FIRST_REVISION: i64 = 1;
@@ -38,6 +41,10 @@ pub struct Store {
     pub(super) writer: Mutex<()>,
     /// The compaction being carried out.
     pub(super) compaction: Mutex<Option<Compaction>>,
+    /// Wakes whoever carries compactions out.
+    pub(super) compaction_due: Notify,
+    /// Hashes of the last compactions, each taken before anything was removed.
+    pub(super) compaction_hashes: Mutex<VecDeque<HashKv>>,
     /// Stored revisions that compactions have removed since the store was opened.
     pub(super) compacted_keys: AtomicU64,
 }
@@ -64,6 +71,8 @@ impl Store {
             compacted: AtomicI64::new(loaded.compacted),
             writer: Mutex::new(()),
             compaction: Mutex::new(loaded.compaction),
+            compaction_due: Notify::default(),
+            compaction_hashes: Mutex::default(),
             compacted_keys: AtomicU64::new(0),
         };
         Ok((store, attachments))
@@ -87,6 +96,7 @@ impl Store {
         let former = std::mem::replace(&mut *index, loaded.index);
         *compaction = loaded.compaction;
         drop((index, compaction));
+        self.compaction_due.notify();
         // Outside the locks: there are many entries to free.
         drop(former);
         swapped
@@ -191,7 +201,7 @@ impl Loaded {
         let scheduled = compaction::scheduled(contents)?;
         let finished = compaction::finished(contents)?;
         let compacted = scheduled.max(finished).unwrap_or(NEVER_COMPACTED);
-        let compaction = (scheduled > finished).then(|| Compaction::new(compacted));
+        let compaction = (scheduled > finished).then(|| Compaction::resumed(compacted));
         // Compaction may have removed the newest revisions: they were tombstones (REV-06).
         Ok(Loaded { index, current: newest.max(compacted), compacted, compaction })
     }

@@ -35,8 +35,6 @@ const RECONCILE_TICK: Duration = Duration::from_millis(200);
 const LEAVING_ATTEMPTS: usize = 30;
 /// How often simple tokens that nobody uses are forgotten.
 pub(super) const TOKEN_TICK: Duration = Duration::from_secs(1);
-/// How often a member looks whether there is something to compact.
-const COMPACTION_TICK: Duration = Duration::from_millis(100);
 /// A new voter may lack this many entries: few enough to catch up within an election timeout.
 const VOTER_LAG: u64 = 1_000;
 
@@ -258,11 +256,8 @@ impl<P: Platform> Node<P> {
 
     /// Frees what compactions made unreachable, batch by batch.
     async fn compact_physically(self: &Arc<Self>) {
-        loop {
-            P::Runtime::sleep(COMPACTION_TICK).await;
-            if self.finish_compaction().await.is_err() {
-                return;
-            }
+        while self.finish_compaction().await.is_ok() {
+            self.store.compaction_due().await;
         }
     }
 
@@ -277,7 +272,7 @@ impl<P: Platform> Node<P> {
             let batch = self.config.compaction_batch_limit;
             let step = on_worker(&self.shared.worker, move || {
                 let start = meters.now();
-                let left = store.compact_step(batch);
+                let left = store.compact_step(batch)?;
                 meters.compaction_pause.observe(millis(meters.since(start)));
                 Ok(left)
             });

@@ -61,7 +61,7 @@ fn filled() -> Applier {
         pb::DeleteRangeRequest { key: "key1".into(), range_end: "key2".into(), ..<_>::default() };
     apply(&applier, Request::DeleteRange(range));
     apply(&applier, Request::Compaction(pb::CompactionRequest { revision: 1_000, physical: true }));
-    while applier.store.compact_step(1_000) {}
+    while applier.store.compact_step(1_000).unwrap() {}
     let member = pb::Member {
         id: 0xab,
         name: "a \"b\"\n".into(),
@@ -197,7 +197,7 @@ fn mnt_07_a_bumped_revision_compacts_all_before() {
     let revision = applier.store.current_revision() + 1_000;
     assert_eq!(restored.store.current_revision(), revision);
     assert_eq!(restored.store.compact_revision(), revision);
-    while restored.store.compact_step(1_000) {}
+    while restored.store.compact_step(1_000).unwrap() {}
     let all = |applier: &Applier, revision| {
         let (key, range_end) = (Bytes::from_static(b"\0"), Bytes::from_static(b"\0"));
         let request = pb::RangeRequest { key, range_end, revision, ..Default::default() };

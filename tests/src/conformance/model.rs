@@ -16,6 +16,8 @@ pub struct Model {
     pub revision: i64,
     /// The last compacted revision; 0 if none was.
     pub compacted: i64,
+    /// The revisions of all compactions.
+    pub compactions: BTreeSet<i64>,
     /// Keys that probably exist (transactions are not followed).
     pub keys: BTreeSet<Bytes>,
     /// Leases granted and not revoked.
@@ -34,6 +36,7 @@ impl Model {
         Model {
             revision: 1,
             compacted: 0,
+            compactions: BTreeSet::new(),
             keys: BTreeSet::new(),
             leases: BTreeSet::new(),
             watchers: BTreeSet::new(),
@@ -67,7 +70,10 @@ impl Model {
             Operation::DeleteRange(delete) => {
                 self.keys.retain(|key| !ranges::contains(&delete.key, &delete.range_end, key));
             }
-            Operation::Compact(compaction) => self.compacted = compaction.revision.max(0),
+            Operation::Compact(compaction) => {
+                self.compacted = compaction.revision.max(0);
+                self.compactions.insert(compaction.revision);
+            }
             Operation::LeaseGrant(grant) => {
                 if grant.id == 0 {
                     self.leases.insert(self.next_lease_name);

@@ -205,13 +205,16 @@ impl Generator {
 
     fn maintenance(&mut self, model: &Model) -> Operation {
         match self.dice.weighted(&[40, 40, 1, 19]) {
-            0 => Operation::HashKv(HashKvRequest {
-                revision: match self.dice.below(4) {
+            0 => {
+                let revision = match self.dice.below(4) {
                     0 => model.revision + self.dice.between(1, 10),
                     1 if model.compacted > 1 => self.dice.between(1, model.compacted - 1),
                     _ => 0,
-                },
-            }),
+                };
+                // 3.5.1 does not remember these hashes (H-2).
+                let revision = if model.compactions.contains(&revision) { 0 } else { revision };
+                Operation::HashKv(HashKvRequest { revision })
+            }
             1 => Operation::Status,
             2 => Operation::Defragment,
             _ => Operation::Alarm { action: AlarmAction::Get, alarm: AlarmType::None },
