@@ -9,7 +9,7 @@ use coracle_core::api::etcdserverpb as pb;
 use coracle_core::api::etcdserverpb::AlarmType;
 use coracle_core::api::mvccpb::KeyValue;
 use coracle_core::auth::Caller;
-use coracle_core::backend::{Backend, BackendOptions, Bucket};
+use coracle_core::backend::{Backend, BackendOptions, Bucket, Contents};
 use coracle_core::error::Error;
 use coracle_core::node::{AutoCompaction, NodeConfig};
 use coracle_core::platform::MemoryDisk;
@@ -34,7 +34,7 @@ fn get(key: &str) -> pb::RangeRequest {
 /// Changes the value of the oldest key behind the member's back, as a broken disk or a bug would.
 fn corrupt(disk: &MemoryDisk) {
     let backend = Backend::open(Arc::new(disk.clone()), BackendOptions::default()).expect("opens");
-    let (key, stored) = backend.scan(Bucket::Key, &[], 1).expect("a scan").remove(0);
+    let (key, stored) = backend.all(Bucket::Key).expect("a scan").remove(0);
     let kv = KeyValue::decode(stored).expect("a key-value");
     let changed = KeyValue { value: b"corrupt".to_vec().into(), ..kv };
     backend.put(Bucket::Key, key, changed.encode_to_vec().into());

@@ -17,7 +17,7 @@ pub(super) fn load_records(contents: &dyn Contents) -> Result<Vec<LeaseRecord>, 
         LeaseRecord::decode(value)
             .map_err(|error| Fatal::Backend(format!("a stored lease: {error}")))
     };
-    contents.scan(Bucket::Lease, &[], usize::MAX)?.into_iter().map(decode).collect()
+    contents.all(Bucket::Lease)?.into_iter().map(decode).collect()
 }
 
 impl Applier {

@@ -59,10 +59,10 @@ impl LoadedAuth {
     /// Reads the users and roles in `contents`.
     pub fn of(contents: &dyn Contents) -> Result<LoadedAuth, Fatal> {
         let mut state = State::default();
-        for (key, value) in contents.scan(Bucket::AuthUsers, &[], usize::MAX)? {
+        for (key, value) in contents.all(Bucket::AuthUsers)? {
             state.users.insert(name(&key)?, decode("user", value)?);
         }
-        for (key, value) in contents.scan(Bucket::AuthRoles, &[], usize::MAX)? {
+        for (key, value) in contents.all(Bucket::AuthRoles)? {
             state.roles.insert(name(&key)?, decode("role", value)?);
         }
         let enabled = contents.get(Bucket::Auth, ENABLED_KEY)?.is_some_and(|on| on == ON);

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use redb::{ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition};
 
 use super::layer::Layer;
-use super::{Bucket, files};
+use super::{Bucket, Entries, files};
 use crate::error::{Fatal, hex};
 use crate::platform::{Disk, File};
 
@@ -139,37 +139,19 @@ impl Database {
         }
     }
 
+    /// The first `limit` entries from `from` on, but no more once they have `bytes`; at least one
+    /// if there is one.
     pub(super) fn scan(
         &self,
         bucket: Bucket,
         from: &[u8],
         limit: usize,
-    ) -> Result<Vec<(Bytes, Bytes)>, Fatal> {
-        self.scan_while(bucket, from, |entries, _| entries < limit)
-    }
-
-    /// The entries from `from` on until they have `bytes`, at least one if there is one.
-    pub(super) fn scan_bytes(
-        &self,
-        bucket: Bucket,
-        from: &[u8],
         bytes: usize,
-    ) -> Result<Vec<(Bytes, Bytes)>, Fatal> {
-        self.scan_while(bucket, from, |entries, read| entries == 0 || read < bytes)
-    }
-
-    /// The entries from `from` on for as long as `wanted` says so of how many there are already
-    /// and of their bytes.
-    fn scan_while(
-        &self,
-        bucket: Bucket,
-        from: &[u8],
-        wanted: impl Fn(usize, usize) -> bool,
-    ) -> Result<Vec<(Bytes, Bytes)>, Fatal> {
+    ) -> Result<Entries, Fatal> {
         let entries = self.tables[bucket as usize].range(from..);
         let mut entries = entries.map_err(|error| self.file.failed(error.into()))?;
-        let (mut page, mut read) = (Vec::new(), 0);
-        while wanted(page.len(), read) {
+        let (mut page, mut read) = (Entries::new(), 0);
+        while page.len() < limit && (page.is_empty() || read < bytes) {
             let Some(entry) = entries.next() else { break };
             let (key, value) = entry.map_err(|error| self.file.failed(error.into()))?;
             let value = self.file.verified(bucket, key.value(), value.value())?;

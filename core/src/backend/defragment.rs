@@ -82,7 +82,7 @@ impl FileCopy {
             if copied >= STEP_BYTES {
                 return Ok(true);
             }
-            let page = database.scan_bytes(*bucket, &self.from, STEP_BYTES - copied)?;
+            let page = database.scan(*bucket, &self.from, usize::MAX, STEP_BYTES - copied)?;
             match page.last() {
                 Some((last, _)) => self.from = [last, &[0][..]].concat().into(),
                 None => (self.bucket, self.from) = (self.bucket + 1, Bytes::new()),

@@ -104,6 +104,13 @@ impl Overlay {
         self.entries.values().filter(|value| value.is_none()).count()
     }
 
+    /// Speaks for nothing behind `last`.
+    pub(super) fn end_at(&mut self, last: &Bytes) {
+        if self.horizon.as_ref().is_none_or(|horizon| last < horizon) {
+            self.horizon = Some(last.clone());
+        }
+    }
+
     pub(super) fn horizon(&self) -> Option<Bytes> {
         self.horizon.clone()
     }

@@ -132,6 +132,9 @@ impl Default for BackendOptions {
 
 /// Flushed entries remembered under one lock.
 const REMEMBER_BATCH: usize = 1_000;
+/// Entries of [`Pages`] read at a time, and about how many bytes of them (one entry more at most).
+const PAGE_ENTRIES: usize = 1_024;
+const PAGE_BYTES: usize = 256 << 10;
 
 /// The durable state of one member. Shared between threads; see the module's description.
 pub struct Backend {
@@ -164,20 +167,84 @@ pub trait Contents {
     /// The value at `key`.
     fn get(&self, bucket: Bucket, key: &[u8]) -> Result<Option<Bytes>, Fatal>;
 
-    /// The first `limit` entries from `from` on (inclusive), in key order.
-    fn scan(&self, bucket: Bucket, from: &[u8], limit: usize) -> Result<Entries, Fatal>;
+    /// The first `limit` entries from `from` on (inclusive), in key order, but no more once those
+    /// read from disk have `bytes`. None only if there is none.
+    fn scan(
+        &self,
+        bucket: Bucket,
+        from: &[u8],
+        limit: usize,
+        bytes: usize,
+    ) -> Result<Entries, Fatal>;
+
+    /// All entries of a small bucket.
+    fn all(&self, bucket: Bucket) -> Result<Entries, Fatal> {
+        self.scan(bucket, &[], usize::MAX, usize::MAX)
+    }
 }
 
 /// Keys and values.
 pub type Entries = Vec<(Bytes, Bytes)>;
+
+/// A way through a bucket, page by page: a page is in memory at once, and its size depends neither
+/// on the bucket's nor on the entries'.
+pub struct Pages {
+    bucket: Bucket,
+    from: Bytes,
+}
+
+impl Pages {
+    pub fn new(bucket: Bucket, from: impl Into<Bytes>) -> Pages {
+        Pages { bucket, from: from.into() }
+    }
+
+    /// The next entries; none at the end.
+    pub fn next(&mut self, contents: &dyn Contents) -> Result<Entries, Fatal> {
+        let page = contents.scan(self.bucket, &self.from, PAGE_ENTRIES, PAGE_BYTES)?;
+        if let Some((last, _)) = page.last() {
+            self.from = [last, &[0][..]].concat().into();
+        }
+        Ok(page)
+    }
+}
 
 impl Contents for Backend {
     fn get(&self, bucket: Bucket, key: &[u8]) -> Result<Option<Bytes>, Fatal> {
         Backend::get(self, bucket, key)
     }
 
-    fn scan(&self, bucket: Bucket, from: &[u8], limit: usize) -> Result<Entries, Fatal> {
-        Backend::scan(self, bucket, from, limit)
+    fn scan(
+        &self,
+        bucket: Bucket,
+        from: &[u8],
+        limit: usize,
+        bytes: usize,
+    ) -> Result<Entries, Fatal> {
+        let mut page = Vec::new();
+        let mut from = Bytes::copy_from_slice(from);
+        while page.len() < limit {
+            let (mut overlay, database) = {
+                let state = self.state();
+                let newest_first = [Some(&state.pending), state.flushing.as_deref()];
+                let layers = newest_first.into_iter().flatten();
+                (Overlay::new(layers, bucket, &from, limit), state.database.clone())
+            };
+            let wanted = (limit - page.len()).saturating_add(overlay.removals());
+            let stored = database.scan(bucket, &from, wanted, bytes)?;
+            let read: usize = stored.iter().map(|(key, value)| key.len() + value.len()).sum();
+            if let Some((last, _)) = stored.last().filter(|_| read >= bytes) {
+                overlay.end_at(last);
+            }
+            let horizon = overlay.horizon();
+            overlay.merge(stored, limit, &mut page);
+            match horizon {
+                Some(horizon) if page.is_empty() || read < bytes => {
+                    from = [&horizon, &[0][..]].concat().into();
+                }
+                _ => break,
+            }
+        }
+        Ok(page)
     }
 }
 
@@ -297,33 +364,6 @@ impl Backend {
             .zip(found)
             .map(|(key, found)| found.map_or_else(|| of_database(key), Ok))
             .collect()
-    }
-
-    /// The first `limit` entries from `from` on (inclusive), in key order.
-    pub fn scan(
-        &self,
-        bucket: Bucket,
-        from: &[u8],
-        limit: usize,
-    ) -> Result<Vec<(Bytes, Bytes)>, Fatal> {
-        let mut page = Vec::new();
-        let mut from = Bytes::copy_from_slice(from);
-        while page.len() < limit {
-            let (overlay, database) = {
-                let state = self.state();
-                let newest_first = [Some(&state.pending), state.flushing.as_deref()];
-                let layers = newest_first.into_iter().flatten();
-                (Overlay::new(layers, bucket, &from, limit), state.database.clone())
-            };
-            let wanted = (limit - page.len()).saturating_add(overlay.removals());
-            let horizon = overlay.horizon();
-            overlay.merge(database.scan(bucket, &from, wanted)?, limit, &mut page);
-            match horizon {
-                Some(horizon) => from = [&horizon, &[0][..]].concat().into(),
-                None => break,
-            }
-        }
-        Ok(page)
     }
 
     /// Bytes written since the last flush began.

@@ -20,8 +20,6 @@ pub(super) const END: u32 = u32::MAX;
 pub(super) const FRAME_HEADER: usize = 8;
 /// Bucket and lengths before a record's key, in bytes.
 pub(super) const RECORD_HEADER: usize = 9;
-/// Entries read from the database at a time.
-const PAGE: usize = 256;
 
 /// The durable state as of one commit. Holding it keeps the file's old pages from being reused.
 pub struct BackendView {
@@ -38,27 +36,6 @@ impl BackendView {
         self.database.get(bucket, key)
     }
 
-    /// The first `limit` entries from `from` on (inclusive), in key order.
-    pub fn scan(
-        &self,
-        bucket: Bucket,
-        from: &[u8],
-        limit: usize,
-    ) -> Result<Vec<(Bytes, Bytes)>, Fatal> {
-        self.database.scan(bucket, from, limit)
-    }
-
-    /// The entries from `from` on (inclusive) until they have `bytes`, at least one if there is
-    /// one.
-    pub fn scan_bytes(
-        &self,
-        bucket: Bucket,
-        from: &[u8],
-        bytes: usize,
-    ) -> Result<Vec<(Bytes, Bytes)>, Fatal> {
-        self.database.scan_bytes(bucket, from, bytes)
-    }
-
     /// Everything in the view, as chunks of about
     /// [`PEER_SNAPSHOT_CHUNK_BYTES`] each (one record more at most) for a
     /// [`Restorer`](super::Restorer). The iterator owns the view.
@@ -73,8 +50,14 @@ impl Contents for BackendView {
         BackendView::get(self, bucket, key)
     }
 
-    fn scan(&self, bucket: Bucket, from: &[u8], limit: usize) -> Result<Entries, Fatal> {
-        BackendView::scan(self, bucket, from, limit)
+    fn scan(
+        &self,
+        bucket: Bucket,
+        from: &[u8],
+        limit: usize,
+        bytes: usize,
+    ) -> Result<Entries, Fatal> {
+        self.database.scan(bucket, from, limit, bytes)
     }
 }
 
@@ -96,7 +79,8 @@ impl Iterator for Chunks {
             let Some(at) = Bucket::ALL.get(bucket) else {
                 break;
             };
-            let page = match self.view.scan(*at, &from, PAGE) {
+            let room = PEER_SNAPSHOT_CHUNK_BYTES - chunk.len();
+            let page = match self.view.scan(*at, &from, usize::MAX, room) {
                 Ok(page) => page,
                 Err(fatal) => return Some(Err(fatal)),
             };

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::api::etcdserverpb::alarm_request::AlarmAction;
 use crate::api::etcdserverpb::{AlarmMember, AlarmRequest, AlarmType};
-use crate::backend::{Backend, Bucket};
+use crate::backend::{Backend, Bucket, Contents};
 use crate::error::{Fatal, hex};
 
 /// The raised alarms, shared by apply (the only writer) and the checks before a proposal.
@@ -26,7 +26,7 @@ impl Alarms {
     /// Reads the alarms again, after a raft snapshot replaced the backend.
     pub fn reload(&self) -> Result<(), Fatal> {
         let mut raised = BTreeSet::new();
-        for (key, _) in self.backend.scan(Bucket::Alarm, &[], usize::MAX)? {
+        for (key, _) in self.backend.all(Bucket::Alarm)? {
             raised.insert(alarm_of_key(&key)?);
         }
         *self.lock() = raised;

@@ -28,7 +28,7 @@ use crate::api::coraclepb::{MemberAdd, MemberPublish};
 use crate::api::etcdserverpb::{
     Member, MemberPromoteRequest, MemberRemoveRequest, MemberUpdateRequest,
 };
-use crate::backend::{Backend, Bucket};
+use crate::backend::{Backend, Bucket, Contents};
 use crate::error::{Error, Fatal, hex};
 
 /// The table, shared by apply (the only writer) and everybody who looks members up.
@@ -62,12 +62,12 @@ impl Members {
     /// Reads the table again, after a raft snapshot replaced the backend.
     pub fn reload(&self) -> Result<(), Fatal> {
         let mut table = Table::default();
-        for (key, value) in self.backend.scan(Bucket::Members, &[], usize::MAX)? {
+        for (key, value) in self.backend.all(Bucket::Members)? {
             let member = Member::decode(value)
                 .map_err(|error| Fatal::Backend(format!("member record {}: {error}", hex(&key))))?;
             table.members.insert(member.id, member);
         }
-        for (key, _) in self.backend.scan(Bucket::MembersRemoved, &[], usize::MAX)? {
+        for (key, _) in self.backend.all(Bucket::MembersRemoved)? {
             let id: [u8; 8] = key[..]
                 .try_into()
                 .map_err(|_| Fatal::Backend(format!("removed member key {}", hex(&key))))?;

@@ -6,14 +6,12 @@ use bytes::Bytes;
 
 use super::key_range::KeyRange;
 use super::store::{Store, change_of, decode};
-use crate::backend::{BackendView, Bucket};
+use crate::backend::{BackendView, Bucket, Pages};
 use crate::error::{Answer, Error, Fatal};
 use crate::limits::RANGE_SLICE_KEYS;
 
-/// Stored entries read at a time.
-const PAGE: usize = 256;
 /// Pages hashed in one step.
-const STEP_PAGES: usize = 16;
+const STEP_PAGES: usize = 4;
 /// Compactions whose hashes are remembered, as many as etcd does.
 const REMEMBERED: usize = 10;
 
@@ -42,7 +40,7 @@ pub(super) struct Pass {
     /// the first step.
     visible_at: Option<i64>,
     hash: u32,
-    next: Bytes,
+    pages: Pages,
 }
 
 impl HashKvSteps {
@@ -97,7 +95,8 @@ fn begin(store: &Store, revision: i64) -> Result<Begun, Error> {
 impl Pass {
     pub(super) fn new(compact_revision: i64, hash_revision: i64) -> Pass {
         let hash = crc32c::crc32c(Bucket::Key.name().as_bytes());
-        Pass { compact_revision, hash_revision, visible_at: None, hash, next: Bytes::new() }
+        let pages = Pages::new(Bucket::Key, Bytes::new());
+        Pass { compact_revision, hash_revision, visible_at: None, hash, pages }
     }
 
     /// What was hashed, when there is no more.
@@ -120,9 +119,10 @@ impl Pass {
     pub(super) fn go_on(&mut self, store: &Store) -> Result<bool, Fatal> {
         let visible_at = self.visible_at(store);
         for _ in 0..STEP_PAGES {
-            let page = store.backend.scan(Bucket::Key, &self.next, PAGE)?;
-            let Some((last, _)) = page.last() else { return Ok(true) };
-            self.next = [last, &[0][..]].concat().into();
+            let page = self.pages.next(&*store.backend)?;
+            if page.is_empty() {
+                return Ok(true);
+            }
             let index = store.index();
             for (key, stored) in page {
                 let change = change_of(&key)?;
@@ -147,14 +147,15 @@ impl Pass {
 pub struct HashSteps {
     view: BackendView,
     bucket: usize,
-    next: Bytes,
+    /// The way through the bucket, once it has begun.
+    pages: Option<Pages>,
     hash: u32,
 }
 
 impl HashSteps {
     /// Of everything durable in `view`.
     pub fn new(view: BackendView) -> HashSteps {
-        HashSteps { view, bucket: 0, next: Bytes::new(), hash: 0 }
+        HashSteps { view, bucket: 0, pages: None, hash: 0 }
     }
 
     /// Goes on; nothing while there is more to read.
@@ -165,13 +166,13 @@ impl HashSteps {
                 self.bucket += 1;
                 continue;
             }
-            if self.next.is_empty() {
+            let pages = self.pages.get_or_insert_with(|| {
                 self.hash = crc32c::crc32c_append(self.hash, bucket.name().as_bytes());
-            }
-            let page = self.view.scan(*bucket, &self.next, PAGE)?;
-            match page.last() {
-                Some((last, _)) => self.next = [last, &[0][..]].concat().into(),
-                None => (self.bucket, self.next) = (self.bucket + 1, Bytes::new()),
+                Pages::new(*bucket, Bytes::new())
+            });
+            let page = pages.next(&self.view)?;
+            if page.is_empty() {
+                (self.bucket, self.pages) = (self.bucket + 1, None);
             }
             for (key, value) in page {
                 self.hash = crc32c::crc32c_append(crc32c::crc32c_append(self.hash, &key), &value);

@@ -1,17 +1,12 @@
 //! History for watchers: the events of past revisions.
 
-use bytes::Bytes;
-
 use super::revision::Change;
 use super::store::{Store, change_of, decode};
 use crate::api::mvccpb::event::EventType;
 use crate::api::mvccpb::{Event, KeyValue};
-use crate::backend::Bucket;
+use crate::backend::{Bucket, Pages};
 use crate::error::{Answer, Error};
 use crate::limits::WATCH_BATCH_BYTES;
-
-/// Stored changes read at a time.
-const PAGE: usize = 256;
 
 /// Everything that one revision changed, in order.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,11 +26,12 @@ impl Store {
         let current = self.current_revision();
         let mut revisions: Vec<RevisionEvents> = Vec::new();
         let mut bytes = 0;
-        let mut next = Bytes::from(Change::put(from.max(0), 0).stored_key());
+        let mut pages = Pages::new(Bucket::Key, Change::put(from.max(0), 0).stored_key());
         'pages: loop {
-            let page = self.backend.scan(Bucket::Key, &next, PAGE)?;
-            let Some((last, _)) = page.last() else { break };
-            next = [last, &[0][..]].concat().into();
+            let page = pages.next(&*self.backend)?;
+            if page.is_empty() {
+                break;
+            }
             for (key, stored) in page {
                 let change = change_of(&key)?;
                 // A transaction that is under way is not history yet.

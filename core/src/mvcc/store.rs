@@ -16,7 +16,7 @@ use super::revision::Change;
 use super::txn::WriteTxn;
 use crate::api::etcdserverpb::{RangeRequest, RangeResponse};
 use crate::api::mvccpb::KeyValue;
-use crate::backend::{Backend, Bucket, Contents};
+use crate::backend::{Backend, Bucket, Contents, Pages};
 use crate::error::{Answer, Error, Fatal, hex};
 use crate::notify::Notify;
 
@@ -24,8 +24,6 @@ use crate::notify::Notify;
 const FIRST_REVISION: i64 = 1;
 /// The compact revision of a store that was never compacted.
 const NEVER_COMPACTED: i64 = -1;
-/// Entries read at a time while the index is built.
-const LOAD_PAGE: usize = 4_096;
 /// How often a read of the newest state begins again because a compaction overtook it.
 const READ_ATTEMPTS: usize = 8;
 
@@ -216,13 +214,12 @@ impl Loaded {
 /// Builds the index from the key bucket, in revision order; also returns the newest revision.
 fn index_of(contents: &dyn Contents) -> Result<(Index, i64), Fatal> {
     let (mut index, mut newest) = (Index::default(), FIRST_REVISION);
-    let mut from = Bytes::new();
+    let mut pages = Pages::new(Bucket::Key, Bytes::new());
     loop {
-        let page = contents.scan(Bucket::Key, &from, LOAD_PAGE)?;
-        let Some((last, _)) = page.last() else {
+        let page = pages.next(contents)?;
+        if page.is_empty() {
             return Ok((index, newest));
-        };
-        from = [last, &[0][..]].concat().into();
+        }
         for (key, value) in page {
             let change = change_of(&key)?;
             let kv = decode(change, value)?;

@@ -10,7 +10,7 @@ use prost::Message;
 use super::*;
 use crate::api::etcdserverpb::{RangeRequest, RangeResponse, ResponseHeader};
 use crate::api::mvccpb::KeyValue;
-use crate::backend::{Backend, BackendOptions};
+use crate::backend::{Backend, BackendOptions, Bucket, Contents};
 use crate::error::Error;
 use crate::limits::COMPACTION_BATCH;
 use crate::platform::{MemoryDisk, SplitMix64};
@@ -365,7 +365,7 @@ fn any_history_reads_as_the_model() {
             lab.check();
         }
         while lab.store.compact_step(COMPACTION_BATCH).unwrap() {}
-        let stored = lab.backend.scan(crate::backend::Bucket::Key, b"", usize::MAX).unwrap();
+        let stored = lab.backend.all(Bucket::Key).unwrap();
         let stored: Vec<_> = stored.iter().map(|(key, _)| key.clone()).collect();
         let kept = lab.model.kept();
         let kept: Vec<Bytes> = kept.iter().map(|(change, _)| change.stored_key().into()).collect();
@@ -412,7 +412,7 @@ fn rev_06_the_revision_survives_the_compaction_of_the_newest_tombstones() {
     let (backend, store) = open(&disk);
     assert_eq!((store.current_revision(), store.compact_revision()), (5, 5));
     assert!(!store.compaction_pending());
-    let left = backend.scan(crate::backend::Bucket::Key, b"", 10).unwrap();
+    let left = backend.all(Bucket::Key).unwrap();
     assert_eq!(left.len(), 1, "the tombstone at the compact revision stays");
     assert_eq!(write(&store, &[("c", "1")]), 6);
 }
@@ -433,7 +433,7 @@ fn cmp_02_a_compaction_is_resumed_after_a_restart() {
     let old = RangeRequest { key: "a".into(), revision: 5, ..Default::default() };
     assert_eq!(store.range(&old).unwrap(), Err(Error::Compacted));
     while store.compact_step(COMPACTION_BATCH).unwrap() {}
-    assert_eq!(backend.scan(crate::backend::Bucket::Key, b"", 10).unwrap().len(), 2);
+    assert_eq!(backend.all(Bucket::Key).unwrap().len(), 2);
     assert_eq!(store.hash_kv(0).unwrap().unwrap(), hash, "the same however far removal has come");
 }
 
@@ -497,10 +497,10 @@ fn a_damaged_value_is_fatal() {
     let (backend, store) = open(&MemoryDisk::default());
     write(&store, &[("a", "1")]);
     let key = Change::put(2, 0).stored_key();
-    backend.put(crate::backend::Bucket::Key, key.into(), Bytes::from_static(b"\x0a\x7f"));
+    backend.put(Bucket::Key, key.into(), Bytes::from_static(b"\x0a\x7f"));
     let request = RangeRequest { key: "a".into(), ..Default::default() };
     assert!(store.range(&request).is_err());
-    backend.delete(crate::backend::Bucket::Key, key.into());
+    backend.delete(Bucket::Key, key.into());
     assert!(store.range(&request).is_err(), "and so is a missing one");
 }
 

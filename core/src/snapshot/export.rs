@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::{CONF_STATE, CONSISTENT_INDEX, REMOVED, TERM, member_key};
 use crate::api::etcdserverpb::{AlarmMember, Member};
-use crate::backend::{BackendView, Bucket};
+use crate::backend::{BackendView, Bucket, Contents};
 use crate::cluster::alarm_of_key;
 use crate::error::{Fatal, hex};
 use crate::mvcc::{FINISHED_COMPACTION, SCHEDULED_COMPACTION};
@@ -123,7 +123,7 @@ impl Export {
                 }
             }
             Content::Stored(bucket) => {
-                let page = self.view.scan_bytes(*bucket, &self.from, STEP_BYTES)?;
+                let page = self.view.scan(*bucket, &self.from, usize::MAX, STEP_BYTES)?;
                 for (key, value) in &page {
                     self.writer.put(key, value).map_err(refused)?;
                     fed += key.len() + value.len();
@@ -172,7 +172,7 @@ fn sorted(entries: impl Iterator<Item = (Vec<u8>, Vec<u8>)>) -> Entries {
 
 fn alarms(view: &BackendView) -> Result<Entries, Fatal> {
     let mut alarms = Vec::new();
-    for (key, _) in view.scan(Bucket::Alarm, &[], usize::MAX)? {
+    for (key, _) in view.all(Bucket::Alarm)? {
         let (alarm, member_id) = alarm_of_key(&key)?;
         alarms.push((AlarmMember { member_id, alarm }.encode_to_vec(), Vec::new()));
     }
@@ -183,7 +183,7 @@ fn members(view: &BackendView) -> Result<Vec<Member>, Fatal> {
     let decode = |(_, value): (Bytes, Bytes)| {
         Member::decode(value).map_err(|error| Fatal::Backend(format!("a stored member: {error}")))
     };
-    view.scan(Bucket::Members, &[], usize::MAX)?.into_iter().map(decode).collect()
+    view.all(Bucket::Members)?.into_iter().map(decode).collect()
 }
 
 /// A member as etcd stores it: JSON under its identifier in hex.
@@ -223,7 +223,7 @@ fn quoted(text: &str) -> String {
 
 fn removed(view: &BackendView) -> Result<Entries, Fatal> {
     let mut removed = Vec::new();
-    for (key, _) in view.scan(Bucket::MembersRemoved, &[], usize::MAX)? {
+    for (key, _) in view.all(Bucket::MembersRemoved)? {
         let id = key[..]
             .try_into()
             .map_err(|_| Fatal::Backend(format!("removed member key {}", hex(&key))))?;
