@@ -55,9 +55,8 @@ impl HashKvSteps {
         let current = |pass: &Pass| pass.compact_revision == store.compact_revision();
         let mut pass = match self.pass.take().filter(current) {
             Some(pass) => pass,
-            None => match begin(store, self.revision) {
-                Ok(Begun::Known(hash)) => return Ok(Some(Ok(hash))),
-                Ok(Begun::Pass(pass)) => pass,
+            None => match Pass::begin(store, self.revision) {
+                Ok(pass) => pass,
                 Err(refused) => return Ok(Some(Err(refused))),
             },
         };
@@ -69,30 +68,20 @@ impl HashKvSteps {
     }
 }
 
-enum Begun {
-    /// From the compaction at that very revision.
-    Known(HashKv),
-    Pass(Pass),
-}
-
-fn begin(store: &Store, revision: i64) -> Result<Begun, Error> {
-    let hashes = store.compaction_hashes.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(known) = hashes.iter().find(|known| known.hash_revision == revision) {
-        return Ok(Begun::Known(*known));
-    }
-    let compact_revision = store.compact_revision();
-    let current = store.current_revision();
-    if revision > 0 && revision < compact_revision {
-        return Err(Error::Compacted);
-    }
-    if revision > current {
-        return Err(Error::FutureRev);
-    }
-    let hash_revision = if revision == 0 { current } else { revision };
-    Ok(Begun::Pass(Pass::new(compact_revision, hash_revision)))
-}
-
 impl Pass {
+    fn begin(store: &Store, revision: i64) -> Result<Pass, Error> {
+        let compact_revision = store.compact_revision();
+        let current = store.current_revision();
+        if revision > 0 && revision < compact_revision {
+            return Err(Error::Compacted);
+        }
+        if revision > current {
+            return Err(Error::FutureRev);
+        }
+        let hash_revision = if revision == 0 { current } else { revision };
+        Ok(Pass::new(compact_revision, hash_revision))
+    }
+
     pub(super) fn new(compact_revision: i64, hash_revision: i64) -> Pass {
         let hash = crc32c::crc32c(Bucket::Key.name().as_bytes());
         let pages = Pages::new(Bucket::Key, Bytes::new());
@@ -194,6 +183,14 @@ impl Store {
                 return Ok(hash);
             }
         }
+    }
+
+    /// The hash that `revision` had before the compaction at it, if that is one of the last and
+    /// was begun since this member was started. What etcd answers since 3.5.7; it says nothing of
+    /// what is there now.
+    pub fn hash_before_compaction(&self, revision: i64) -> Option<HashKv> {
+        let hashes = self.compaction_hashes.lock().unwrap_or_else(PoisonError::into_inner);
+        hashes.iter().find(|hash| hash.hash_revision == revision).copied()
     }
 
     /// Keeps the hash of what a compaction is about to remove: nobody can compute it afterwards.

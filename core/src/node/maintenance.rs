@@ -18,7 +18,7 @@ use crate::auth::{Caller, Identity};
 use crate::error::{Error, Fatal};
 use crate::limits;
 use crate::meters::Meters;
-use crate::mvcc::HashSteps;
+use crate::mvcc::{HashKv, HashSteps};
 use crate::platform::{Platform, Worker};
 use crate::raft::snapshot::{in_steps, on_worker};
 use crate::raft::types::AsyncRuntime;
@@ -177,15 +177,21 @@ impl<P: Platform> Node<P> {
     ) -> Result<pb::HashKvResponse, Error> {
         self.require_admin(by).await?;
         let start = self.meters.now();
-        let hash = self.own_hash(request.revision).await;
+        let hash = match self.store.hash_before_compaction(request.revision) {
+            Some(hash) => Ok(hash),
+            None => self.own_hash(request.revision).await,
+        };
         self.meters.hash_kv.took(self.meters.since(start));
-        let hash = hash?;
-        Ok(pb::HashKvResponse {
+        hash.map(|hash| self.hash_kv_response(hash))
+    }
+
+    pub(super) fn hash_kv_response(&self, hash: HashKv) -> pb::HashKvResponse {
+        pb::HashKvResponse {
             header: Some(self.header(self.store.current_revision())),
             hash: hash.hash,
             compact_revision: hash.compact_revision,
             hash_revision: hash.hash_revision,
-        })
+        }
     }
 
     /// Maintenance.MoveLeader: only the leader serves it. MNT-08.

@@ -10,7 +10,7 @@ use crate::api::coraclepb as pb;
 use crate::api::coraclepb::append_entries_response::Kind;
 use crate::api::coraclepb::peer_request::Request;
 use crate::api::coraclepb::peer_response::Response;
-use crate::auth::{Caller, Identity};
+use crate::auth::Identity;
 use crate::backend::Restorer;
 use crate::cluster::Version;
 use crate::error::{Code, Error, Fatal};
@@ -102,8 +102,10 @@ impl<P: Platform> Node<P> {
                 cluster_version: self.version.get().map(Version::full).unwrap_or_default(),
                 up_millis: self.time_up_here().as_millis() as u64,
             }),
+            // Of what is there, always: that is what may be corrupt.
             Request::HashKv(message) => {
-                reply(self.hash_kv(&Caller::Internal, message).await, Response::HashKv)
+                let hash = self.own_hash(message.revision).await;
+                reply(hash.map(|hash| self.hash_kv_response(hash)), Response::HashKv)
             }
             Request::MoveLeader(_) => error(Code::Unimplemented, "not a request between members"),
         }
