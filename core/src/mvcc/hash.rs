@@ -190,7 +190,9 @@ impl Store {
     /// what is there now.
     pub fn hash_before_compaction(&self, revision: i64) -> Option<HashKv> {
         let hashes = self.compaction_hashes.lock().unwrap_or_else(PoisonError::into_inner);
-        hashes.iter().find(|hash| hash.hash_revision == revision).copied()
+        // A store can be compacted at 0, but who asks for 0 asks for now.
+        let asked_for = |hash: &&HashKv| revision > 0 && hash.hash_revision == revision;
+        hashes.iter().find(asked_for).copied()
     }
 
     /// Keeps the hash of what a compaction is about to remove: nobody can compute it afterwards.

@@ -618,6 +618,9 @@ fn mnt_06_a_hash_made_in_steps_is_that_of_one_moment() {
 fn mnt_06_the_hash_from_before_a_compaction_is_kept() {
     let disk = MemoryDisk::default();
     let (backend, store) = open(&disk);
+    store.compact(0).unwrap();
+    while store.compact_step(COMPACTION_BATCH).unwrap() {}
+    assert_eq!(store.hash_before_compaction(0), None, "0 is now");
     let (mut compactions, mut hashes) = (Vec::new(), Vec::new());
     for round in 0..12 {
         for _ in 0..5 {
