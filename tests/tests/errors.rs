@@ -23,8 +23,6 @@ use prost::Message;
 use tonic::Code;
 
 const DEADLINE: Duration = Duration::from_secs(30);
-/// After this time a member that hears no leader names none.
-const LEADER_FORGOTTEN: Duration = Duration::from_secs(4);
 
 /// A call, and how it is refused.
 struct Case {
@@ -331,22 +329,24 @@ fn errors_of_a_cluster_without_its_quorum_have_etcd_s_code_and_text() {
             for index in others {
                 cluster.kill(index)?;
             }
-            // Until it has noticed, it hands a put to a leader that is no more.
-            tokio::time::sleep(LEADER_FORGOTTEN).await;
             let client = &clients[follower];
-            let told = tokio::join!(
-                client.call("/etcdserverpb.KV/Range", range().encode_to_vec().into()),
-                client.call("/etcdserverpb.KV/Put", put().encode_to_vec().into()),
-            );
-            let told = [told.0, told.1]
-                .map(|told| told.err().map(|status| (status.code(), status.message().to_owned())));
+            // The read first: a member that has just lost its leader may still hand a put to it,
+            // and then does not know what became of it.
+            let mut told = Vec::new();
+            for (path, request) in [
+                ("/etcdserverpb.KV/Range", range().encode_to_vec()),
+                ("/etcdserverpb.KV/Put", put().encode_to_vec()),
+            ] {
+                let status = client.call(path, request.into()).await.err().context("no quorum")?;
+                told.push((status.code(), status.message().to_owned()));
+            }
             // gRPC's library for Go has given this error its code since then.
             let in_time = if kind == Kind::Etcd { Unknown } else { DeadlineExceeded };
             let expected = [
                 (Unavailable, "etcdserver: request timed out"),
                 (in_time, "context deadline exceeded"),
             ];
-            let expected = expected.map(|(code, text)| Some((code, text.to_owned())));
+            let expected = expected.map(|(code, text)| (code, text.to_owned()));
             ensure!(told == expected, "{kind:?} {told:?}");
             Ok(())
         });
