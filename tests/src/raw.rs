@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use bytes::{Buf, BufMut, Bytes};
+use coracle_core::api::etcdserverpb::StatusRequest;
 use prost::Message;
 use tonic::client::Grpc;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
@@ -12,6 +13,8 @@ use tonic::codegen::http::uri::PathAndQuery;
 use tonic::metadata::MetadataMap;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status, Streaming};
+
+use crate::grpc::MaintenanceClient;
 
 /// How long one call may take.
 const CALL_DEADLINE: Duration = Duration::from_secs(30);
@@ -120,4 +123,19 @@ pub fn metadata(name: &'static str, value: &[u8]) -> Result<MetadataMap> {
     let mut headers = HeaderMap::new();
     headers.insert(HeaderName::from_static(name), HeaderValue::from_bytes(value)?);
     Ok(MetadataMap::from_headers(headers))
+}
+
+/// Which of the members leads: the index of its client.
+///
+/// # Errors
+/// If one does not answer, or none says that it leads.
+pub async fn leader_of(members: &[RawClient]) -> Result<usize> {
+    for (index, member) in members.iter().enumerate() {
+        let mut maintenance = MaintenanceClient::new(member.channel());
+        let status = maintenance.status(StatusRequest {}).await?.into_inner();
+        if status.leader == status.header.context("a header")?.member_id {
+            return Ok(index);
+        }
+    }
+    bail!("none of the members says that it leads")
 }

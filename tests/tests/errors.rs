@@ -18,7 +18,7 @@ use coracle_core::api::etcdserverpb::request_op::Request as OpRequest;
 use coracle_core::api::etcdserverpb::*;
 use coracle_tests::cluster::{Cluster, Kind};
 use coracle_tests::grpc::{KvClient, MaintenanceClient};
-use coracle_tests::raw::RawClient;
+use coracle_tests::raw::{RawClient, leader_of};
 use prost::Message;
 use tonic::Code;
 
@@ -311,15 +311,7 @@ fn errors_of_a_cluster_without_its_quorum_have_etcd_s_code_and_text() {
             for index in 0..3 {
                 clients.push(RawClient::connect(cluster.endpoint(index)).await?);
             }
-            let mut follower = None;
-            for (index, client) in clients.iter().enumerate() {
-                let mut maintenance = MaintenanceClient::new(client.channel());
-                let status = maintenance.status(StatusRequest {}).await?.into_inner();
-                if status.leader != status.header.context("a header")?.member_id {
-                    follower = Some(index);
-                }
-            }
-            let follower = follower.context("a follower")?;
+            let follower = (leader_of(&clients).await? + 1) % 3;
             let path = "/etcdserverpb.Maintenance/MoveLeader";
             let request = MoveLeaderRequest { target_id: 7 };
             let not_leader = "etcdserver: not leader";

@@ -112,9 +112,20 @@ async fn kv_07_an_isolated_leader_serves_only_serializable_reads() {
     agree(&cluster).await;
 }
 
+/// The leader, once no member has a proposal under way: each makes itself known at its start.
+async fn quiet_leader(cluster: &LocalCluster) -> usize {
+    let leader = cluster.leader().await;
+    for node in cluster.nodes.values() {
+        node.published().await;
+        let quiet = || (node.info().proposals_pending == 0).then_some(());
+        eventually("nothing is proposed", quiet).await;
+    }
+    leader
+}
+
 /// A put through a leader that the others no longer hear, and those others.
 async fn put_in_vain(cluster: &LocalCluster) -> (usize, Vec<usize>, JoinHandle<Error>) {
-    let leader = cluster.leader().await;
+    let leader = quiet_leader(cluster).await;
     let others: Vec<usize> = cluster.nodes.keys().copied().filter(|n| *n != leader).collect();
     cluster.partition(&[leader], &others);
     let isolated = cluster.nodes[&leader].clone();
@@ -141,6 +152,36 @@ async fn a_write_that_fell_with_its_leader_is_told_so() {
     cluster.heal();
     assert_eq!(pending.await.expect("no panic"), Error::TimeoutDueToLeaderFail);
     assert_eq!(value(&cluster.nodes[&leader], "vain").await, None);
+    agree(&cluster).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_wait_for_a_leader_where_the_one_that_is_named_has_lost_its_quorum() {
+    let cluster = LocalCluster::start(5).await;
+    let leader = quiet_leader(&cluster).await;
+    let mut others = cluster.nodes.keys().copied().filter(|n| *n != leader).collect::<Vec<_>>();
+    let follower = others.remove(0);
+    cluster.partition(&[leader, follower], &others);
+    let mut pending = Vec::new();
+    for number in [leader, follower] {
+        let node = cluster.nodes[&number].clone();
+        eventually("the leader is given up", || (!node.has_leader()).then_some(())).await;
+        let key = format!("through {number}");
+        pending.push(tokio::spawn({
+            let node = node.clone();
+            async move { node.put(&INTERNAL, put(&key, "1")).await }
+        }));
+        eventually("the put waits", || (node.info().proposals_pending > 0).then_some(())).await;
+    }
+    let next = eventually("the majority has its own leader", || {
+        others.iter().find(|n| cluster.nodes[n].info().is_leader).copied()
+    })
+    .await;
+    cluster.nodes[&next].put(&INTERNAL, put("a", "1")).await.expect("the majority writes");
+    cluster.heal();
+    for put in pending {
+        put.await.expect("no panic").expect("the next leader takes it");
+    }
     agree(&cluster).await;
 }
 

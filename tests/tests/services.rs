@@ -13,7 +13,7 @@ use coracle_tests::grpc::reflection::server_reflection_request::MessageRequest;
 use coracle_tests::grpc::reflection::server_reflection_response::MessageResponse;
 use coracle_tests::grpc::reflection::{ServerReflectionRequest, ServerReflectionResponse};
 use coracle_tests::grpc::{ClusterClient, KvClient, MaintenanceClient};
-use coracle_tests::raw::{RawClient, metadata};
+use coracle_tests::raw::{RawClient, leader_of, metadata};
 use prost::Message;
 use prost_reflect::DescriptorPool;
 use tokio::time::{Instant, sleep, timeout};
@@ -359,6 +359,39 @@ const METHODS: [(&str, &[(&str, bool)]); 8] = [
     ),
     ("grpc.health.v1.Health", &[("Check", false), ("Watch", false)]),
 ];
+
+/// A put that was handed to the leader of before would fall with it, and its client would not know.
+#[test]
+fn a_put_waits_for_the_next_leader_where_nobody_leads() {
+    for kind in [Kind::Etcd, Kind::Coracle] {
+        let mut cluster = Cluster::start(kind, 3).expect("a cluster starts");
+        block_on(async {
+            let mut members = Vec::new();
+            for index in 0..3 {
+                members.push(RawClient::connect(cluster.endpoint(index)).await?);
+            }
+            let leader = leader_of(&members).await?;
+            let [asked, other] = [(leader + 1) % 3, (leader + 2) % 3];
+            cluster.pause(leader)?;
+            cluster.pause(other)?;
+            let mut maintenance = MaintenanceClient::new(members[asked].channel());
+            let deadline = Instant::now() + DEADLINE;
+            while maintenance.status(StatusRequest {}).await?.into_inner().leader != 0 {
+                ensure!(Instant::now() < deadline, "{kind:?} goes on naming a leader");
+                sleep(POLL).await;
+            }
+            let put = PutRequest { key: "a".into(), value: "1".into(), ..Default::default() };
+            let mut kv = KvClient::new(members[asked].channel());
+            let waiting = tokio::spawn(async move { kv.put(put).await });
+            // As long as it takes to hand a put on: nothing tells that it has not been.
+            sleep(POLL * 10).await;
+            cluster.kill(leader)?;
+            cluster.resume(other)?;
+            waiting.await?.with_context(|| format!("{kind:?}: a put until somebody leads"))?;
+            Ok(())
+        });
+    }
+}
 
 #[test]
 fn w_07_a_learner_answers_status_snapshots_and_serializable_ranges() {

@@ -275,9 +275,6 @@ impl<P: Platform> Node<P> {
     /// Tells the cluster this member's name and client URLs, until it is told.
     pub(super) async fn publish(&self) {
         while !self.is_published() {
-            if self.stop.reason().is_some() {
-                return;
-            }
             let publish = MemberPublish {
                 id: self.member_id,
                 name: self.config.name.clone(),
@@ -286,7 +283,9 @@ impl<P: Platform> Node<P> {
             // Not applied in time: the loop looks at the table and tries again.
             let publish = CommandRequest::MemberPublish(publish);
             let _ = self.propose(&Identity::Internal, publish).await;
-            self.pause_for_leader().await;
+            if self.pause_for_leader().await.is_err() {
+                return;
+            }
         }
         let name = &self.config.name;
         tracing::info!(%name, "published local member to cluster through raft");

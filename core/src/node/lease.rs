@@ -94,7 +94,7 @@ impl<P: Platform> Node<P> {
             };
             match renewed {
                 Ok(reply) => return Ok(reply.ttl),
-                Err(Error::NotLeader | Error::LeaderChanged) => self.pause_for_leader().await,
+                Err(Error::NotLeader | Error::LeaderChanged) => self.pause_for_leader().await?,
                 Err(error) => return Err(error),
             }
         }
@@ -202,7 +202,7 @@ impl<P: Platform> Node<P> {
                 None => Err(Error::NotLeader),
             };
             match reply {
-                Err(Error::NotLeader) => self.pause_for_leader().await,
+                Err(Error::NotLeader) => self.pause_for_leader().await?,
                 other => return other,
             }
         }

@@ -78,7 +78,9 @@ impl<P: Platform> Node<P> {
             self.quota.exceeded.notified().await;
             while !self.alarms.is_raised(AlarmType::Nospace) && self.raise_no_space().await.is_err()
             {
-                self.pause_for_leader().await;
+                if self.pause_for_leader().await.is_err() {
+                    return;
+                }
             }
         }
     }

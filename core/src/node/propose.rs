@@ -94,27 +94,35 @@ impl<P: Platform> Node<P> {
         refused: &AtomicBool,
     ) -> Outcome {
         loop {
-            let role = self.leadership.role();
-            let attempt = match role.leader {
-                _ if role.is_leader => self.propose_here(command.clone()).await,
+            let attempt = match self.live_leader() {
+                Some(leader) if leader == self.member_id => {
+                    self.propose_here(command.clone()).await
+                }
                 Some(leader) => self.forward(leader, id, command.clone()).await,
+                // Raft may still name one that lost its quorum: a command that it takes waits for
+                // that quorum, and falls if another leader comes first.
                 None => Attempt::Refused,
             };
             match attempt {
                 Attempt::Done(outcome) => return outcome,
                 Attempt::Refused => {
                     refused.store(true, Ordering::Relaxed);
-                    self.pause_for_leader().await;
+                    self.pause_for_leader().await?;
                     refused.store(false, Ordering::Relaxed);
                 }
             }
         }
     }
 
-    /// Waits a moment, or until somebody else leads.
-    pub(super) async fn pause_for_leader(&self) {
+    /// Waits a moment, or until somebody else leads, before the caller tries again. Fails when this
+    /// member has stopped.
+    pub(super) async fn pause_for_leader(&self) -> Result<(), Error> {
         // Either way the caller tries again.
         let _ = P::Runtime::timeout(RETRY_PAUSE, self.leadership.changed()).await;
+        match self.stop.reason() {
+            Some(_) => Err(Error::Stopped),
+            None => Ok(()),
+        }
     }
 
     async fn propose_here(&self, command: Bytes) -> Attempt {

@@ -143,7 +143,7 @@ impl<P: Platform> Node<P> {
             };
             match index {
                 Some(index) => return Ok(index),
-                None => self.pause_for_leader().await,
+                None => self.pause_for_leader().await?,
             }
         }
     }

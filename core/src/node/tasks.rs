@@ -148,8 +148,10 @@ impl<P: Platform> Node<P> {
         while self.forgetting.load(Ordering::Acquire) && self.leadership.role().is_leader {
             // What the log held before is in the table only when it is applied.
             if self.linearize().await.is_err() {
-                self.pause_for_leader().await;
-                continue;
+                match self.pause_for_leader().await {
+                    Ok(()) => continue,
+                    Err(_) => return,
+                }
             }
             let Some(change) = self.next_change_to_be_alone() else {
                 self.forgetting.store(false, Ordering::Release);
@@ -157,7 +159,9 @@ impl<P: Platform> Node<P> {
             };
             if let Err(error) = self.propose(&Identity::Internal, change).await {
                 tracing::warn!(%error, "forgetting the lost members failed; it is tried again");
-                self.pause_for_leader().await;
+                if self.pause_for_leader().await.is_err() {
+                    return;
+                }
             }
         }
     }
