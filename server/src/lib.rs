@@ -18,6 +18,7 @@ mod net;
 mod rpc;
 mod secrets;
 mod tls;
+mod traces;
 
 mod platform;
 

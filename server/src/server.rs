@@ -40,6 +40,7 @@ use crate::platform::{Handshakes, Identity, Native, NativeDisk, PeerListener, Tc
 use crate::rpc::{self, Member, Outlook, Router};
 use crate::secrets::Secrets;
 use crate::tls::{Acceptor, Connector, Security};
+use crate::traces::Traces;
 use crate::utl::adopt;
 
 /// How long handing over leadership and the last flush may take.
@@ -62,6 +63,8 @@ pub enum ServeError {
     Memory(io::Error),
     #[error(transparent)]
     Discovery(#[from] DiscoveryError),
+    #[error("{0}")]
+    Tracing(String),
     #[error("cannot start a thread: {0}")]
     Thread(#[from] io::Error),
     #[error(transparent)]
@@ -78,6 +81,7 @@ pub struct Server {
     fronts: [Front; 2],
     node: NodeThread,
     serving: watch::Sender<bool>,
+    traces: Option<Arc<Traces>>,
 }
 
 impl Server {
@@ -120,10 +124,18 @@ impl Server {
         let urls = config.listen_client_urls.clone();
         let reflection = config.grpc_reflection;
         let (http, gates) = (config.http.clone(), config.gates.clone());
+        let traces = config.tracing.as_ref().map(Traces::start).transpose();
+        let traces = traces.map_err(ServeError::Tracing)?.map(Arc::new);
         let (node, member, outlook) = NodeThread::start(config, disk, secrets, peers).await?;
         let (serving, is_serving) = watch::channel(true);
-        let router = Router::new(member.clone(), outlook, is_serving, slow_request, reflection);
-        let router = Arc::new(router);
+        let router = Arc::new(Router::new(
+            member.clone(),
+            outlook,
+            is_serving,
+            slow_request,
+            reflection,
+            traces.clone(),
+        ));
         let pages = Pages::new(
             member.clone(),
             router.clone(),
@@ -145,7 +157,7 @@ impl Server {
         for url in urls {
             tracing::info!(traffic = "grpc+http", address = %url, "serving client traffic");
         }
-        Ok(Server { member, fronts: [metrics, clients], node, serving })
+        Ok(Server { member, fronts: [metrics, clients], node, serving, traces })
     }
 
     /// Waits until the node stops by itself, and says why.
@@ -166,6 +178,9 @@ impl Server {
             front.stop();
         }
         self.node.stop();
+        if let Some(traces) = self.traces {
+            traces.stop().await;
+        }
     }
 }
 

@@ -11,7 +11,8 @@ use super::cluster::{
 };
 use super::log::log_config;
 use super::settings::{
-    Config, HttpConfig, KeepaliveConfig, LogOutput, SocketConfig, TlsConfig, TlsSide, Warning,
+    Config, HttpConfig, KeepaliveConfig, LogOutput, SocketConfig, TlsConfig, TlsSide,
+    TracingConfig, Warning,
 };
 use super::sources::Values;
 use super::urls::Url;
@@ -91,6 +92,7 @@ pub(super) fn build(mut values: Values) -> Result<Config, String> {
         grpc_reflection: boolean(&values, "enable-grpc-reflection"),
         auth: auth::read(&mut values)?,
         discovery: discovery_config(&values)?,
+        tracing: tracing_config(&values)?,
         front_threads: front_threads(&values),
         fsync: !boolean(&values, "unsafe-no-fsync"),
         memory_mlock: boolean(&values, "memory-mlock"),
@@ -255,6 +257,27 @@ fn advice(values: &Values, name: &str) -> impl Iterator<Item = String> {
     let homeless =
         values.get("data-dir").is_empty().then(|| "'data-dir' was empty; using default".to_owned());
     unnamed.into_iter().chain(homeless)
+}
+
+fn tracing_config(values: &Values) -> Result<Option<TracingConfig>, String> {
+    if !boolean(values, "enable-distributed-tracing") {
+        return Ok(None);
+    }
+    let rate = signed(values, "distributed-tracing-sampling-rate");
+    let samples_per_million = u32::try_from(rate).ok().filter(|rate| *rate <= 1_000_000);
+    let samples_per_million = samples_per_million.ok_or_else(|| {
+        let bound = if rate < 0 { "positive" } else { "less than 1000000" };
+        format!(
+            "distributed tracing configurition is not valid: \
+             (tracing sampling rate must be {bound})"
+        )
+    })?;
+    Ok(Some(TracingConfig {
+        address: text(values, "distributed-tracing-address"),
+        service_name: text(values, "distributed-tracing-service-name"),
+        instance_id: text(values, "distributed-tracing-instance-id"),
+        samples_per_million,
+    }))
 }
 
 fn tls_config(values: &Values) -> Result<TlsConfig, String> {

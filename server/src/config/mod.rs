@@ -23,7 +23,7 @@ pub use self::auth::{AuthConfig, JwtConfig, TokenConfig};
 pub(crate) use self::cluster::parse_initial_cluster;
 pub use self::outline::outline;
 pub(crate) use self::settings::HttpConfig;
-pub use self::settings::{Config, Warning};
+pub use self::settings::{Config, TracingConfig, Warning};
 
 /// What a command line asks for.
 #[derive(Debug)]

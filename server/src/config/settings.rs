@@ -41,6 +41,8 @@ pub struct Config {
     /// quorum it is served all the same, for serializable reads and to say what is wrong.
     pub wait_cluster_ready: Duration,
     pub warning_unary_request_duration: Duration,
+    /// None: calls are not traced.
+    pub tracing: Option<TracingConfig>,
     pub log: LogConfig,
     /// What to log once there is a log.
     pub warnings: Vec<Warning>,
@@ -151,6 +153,18 @@ pub struct DiscoveryConfig {
     pub srv_name: String,
     /// The DNS server to ask, instead of the system's.
     pub nameserver: Option<String>,
+}
+
+/// Which calls are traced, and to where (`--distributed-tracing-…`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TracingConfig {
+    /// Host and port of the collector.
+    pub address: String,
+    pub service_name: String,
+    /// Empty: none.
+    pub instance_id: String,
+    /// Of a million calls whose clients do not say; at most a million.
+    pub samples_per_million: u32,
 }
 
 /// How to log.

@@ -16,7 +16,6 @@ const NO_BBOLT: &str = "the backend is not bbolt";
 const NO_V2: &str = "the v2 store is not part of this server";
 const NO_PROXY: &str = "the v2 proxy is not part of this server";
 const NO_V2_DISCOVERY: &str = "v2 discovery is gone; use --discovery-token";
-const NO_TRACES: &str = "traces are not exported";
 const LONG_GONE: &str = "etcd has not known it for years";
 
 /// Every flag, in the order of the help.
@@ -171,11 +170,16 @@ pub(super) const FLAGS: &[Flag] = &[
     flag(Logging, "disable-log-sampling", Bool, "false", Accepted("no line of the log is dropped")),
     acts(Logging, "warning-unary-request-duration", Time, "300ms",
         "Time of a request above which it is logged."),
-    flag(Tracing, "enable-distributed-tracing", Bool, "false", Accepted(NO_TRACES)),
-    flag(Tracing, "distributed-tracing-address", Text, "localhost:4317", Accepted(NO_TRACES)),
-    flag(Tracing, "distributed-tracing-service-name", Text, "etcd", Accepted(NO_TRACES)),
-    flag(Tracing, "distributed-tracing-instance-id", Text, "", Accepted(NO_TRACES)),
-    flag(Tracing, "distributed-tracing-sampling-rate", Signed, "0", Accepted(NO_TRACES)),
+    acts(Tracing, "enable-distributed-tracing", Bool, "false",
+        "Send traces of calls to an OpenTelemetry collector, by OTLP over gRPC."),
+    acts(Tracing, "distributed-tracing-address", Text, "localhost:4317",
+        "Host and port of the collector."),
+    acts(Tracing, "distributed-tracing-service-name", Text, "etcd",
+        "Name of the service in traces; the same for all members."),
+    acts(Tracing, "distributed-tracing-instance-id", Text, "",
+        "Name of this member in traces; unique."),
+    acts(Tracing, "distributed-tracing-sampling-rate", Signed, "0",
+        "Calls of a million that are traced, of those whose clients do not say."),
     acts(Features, "corrupt-check-time", Time, "0s",
         "Time between comparisons of the members' data; 0: never."),
     acts(Features, "compact-hash-check-time", Time, "1m",

@@ -269,6 +269,18 @@ fn cfg_04_values_must_go_together() {
 }
 
 #[test]
+fn cfg_04_at_most_all_calls_are_traced() {
+    for (rate, text) in [("-1", "positive"), ("1000001", "less than 1000000")] {
+        let rate = format!("--distributed-tracing-sampling-rate={rate}");
+        let text = format!(
+            "distributed tracing configurition is not valid: (tracing sampling rate must be {text})"
+        );
+        assert_eq!(error(&["--enable-distributed-tracing", &rate], &[]), (1, text));
+        assert_eq!(config(&[&rate], &[]).tracing, None);
+    }
+}
+
+#[test]
 fn cfg_01_a_members_local_address_is_one_at_which_others_reach_it() {
     let gate = "--feature-gates=SetMemberLocalAddr=true";
     for (urls, gates, expected) in [
@@ -438,6 +450,7 @@ fn companions(name: &str) -> &'static [&'static str] {
         "discovery-token" => &["--discovery-endpoints=http://127.0.0.1:7"],
         "discovery-endpoints" => &["--discovery-token=token"],
         "experimental-compact-hash-check-time" => &["--feature-gates=CompactHashCheck=true"],
+        name if name.contains("distributed-tracing-") => &["--enable-distributed-tracing=true"],
         "experimental-enable-lease-checkpoint-persist" => &["--feature-gates=LeaseCheckpoint=true"],
         _ => &[],
     }

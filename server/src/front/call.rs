@@ -32,6 +32,7 @@ use super::counters::Started;
 use super::local::{LocalRequests, Mailbox};
 pub(crate) use super::wire::framed;
 use super::wire::{FRAME_HEADER, Inbound, Outbound, Responder};
+use crate::traces::CallTrace;
 
 const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 
@@ -100,10 +101,20 @@ impl Call {
         }
     }
 
-    /// Counts this call in `counters` from now on.
-    pub(crate) fn counted(mut self, counters: Arc<Counters>) -> Call {
-        self.counters = Started::now(counters);
+    /// Counts this call in `counters` from now on, with the trace that `trace` makes of
+    /// its metadata.
+    pub(crate) fn counted(
+        mut self,
+        counters: Arc<Counters>,
+        trace: impl FnOnce(&HeaderMap) -> Option<CallTrace>,
+    ) -> Call {
+        self.counters = Started::now(counters, trace(&self.headers));
         self
+    }
+
+    /// The trace of this call, if it has one.
+    pub(crate) fn trace(&self) -> Option<Arc<CallTrace>> {
+        self.counters.trace.clone()
     }
 
     /// The metadata entry `name`, if it is there and text.
@@ -123,7 +134,7 @@ impl Call {
 
     /// Ends the call without a message.
     pub(crate) fn refuse(self, status: Status) {
-        self.counters.ended(status.code as usize);
+        self.counters.ended(Some(&status));
         self.respond.refuse(status);
     }
 
@@ -140,7 +151,7 @@ impl Call {
         };
         let gone = |cx: &mut Context<'_>| self.respond.poll_gone(cx);
         let Some(result) = unless(gone, handle(request)).await else {
-            return self.counters.ended(Code::Canceled as usize);
+            return self.counters.canceled();
         };
         match result {
             Ok(answer) => self.answer(&answer),
@@ -157,7 +168,7 @@ impl Call {
             return None;
         }
         let Some(send) = self.respond.begin() else {
-            self.counters.ended(Code::Canceled as usize);
+            self.counters.canceled();
             return None;
         };
         let requests = Requests {
@@ -171,7 +182,7 @@ impl Call {
     }
 
     fn answer(self, answer: &impl Message) {
-        self.counters.ended(0);
+        self.counters.ended(None);
         let size = self.respond.answer(answer);
         self.counters.sent(size);
     }
@@ -358,7 +369,7 @@ impl Responses {
     /// Ends the stream: with OK, or with an error.
     pub(crate) fn finish(mut self, result: Result<(), Status>) {
         let Some(send) = self.send.take() else { return };
-        self.counters.ended(result.as_ref().map_or_else(|status| status.code as usize, |()| 0));
+        self.counters.ended(result.as_ref().err());
         send.finish(result);
     }
 }
@@ -366,7 +377,7 @@ impl Responses {
 impl Drop for Responses {
     fn drop(&mut self) {
         if let Some(send) = self.send.take() {
-            self.counters.ended(Code::Canceled as usize);
+            self.counters.canceled();
             self.counters.send_failed();
             send.reset();
         }

@@ -4,6 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use coracle_core::error::Code;
+
+use super::call::Status;
+use crate::traces::CallTrace;
+
 /// The upper bounds of [`Handling`]'s buckets, in seconds: those of Prometheus' libraries.
 pub(crate) const HANDLING_BOUNDS: [f64; 11] =
     [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -48,17 +53,18 @@ impl Handling {
     }
 }
 
-/// One call, counted from its start to its end.
+/// One call, counted from its start to its end, and traced if it is to be.
 #[derive(Clone, Default)]
 pub(super) struct Started {
     counters: Arc<Counters>,
     since: Option<Instant>,
+    pub(super) trace: Option<Arc<CallTrace>>,
 }
 
 impl Started {
-    pub(super) fn now(counters: Arc<Counters>) -> Started {
+    pub(super) fn now(counters: Arc<Counters>, trace: Option<CallTrace>) -> Started {
         counters.started.fetch_add(1, Ordering::Relaxed);
-        Started { counters, since: Some(Instant::now()) }
+        Started { counters, since: Some(Instant::now()), trace: trace.map(Arc::new) }
     }
 
     pub(super) fn received(&self, bytes: usize) {
@@ -71,14 +77,23 @@ impl Started {
         self.counters.sent_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// The call has ended with `code`.
-    pub(super) fn ended(&self, code: usize) {
+    /// The call has ended well, or as `failed` says.
+    pub(super) fn ended(&self, failed: Option<&Status>) {
+        let code = failed.map_or(0, |status| status.code as usize);
         if let Some(counter) = self.counters.handled.get(code) {
             counter.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(trace) = &self.trace {
+            trace.ended(failed);
         }
         if let Some(since) = self.since {
             self.counters.handling[usize::from(code == 0)].observe(since.elapsed());
         }
+    }
+
+    /// The client has gone before the end.
+    pub(super) fn canceled(&self) {
+        self.ended(Some(&Status::new(Code::Canceled, "context canceled")));
     }
 
     pub(super) fn receive_failed(&self) {

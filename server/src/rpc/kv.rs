@@ -3,22 +3,24 @@
 use coracle_core::api::etcdserverpb::RangeRequest;
 use coracle_core::error::Error;
 
-use super::{Context, Method, method, unary};
+use super::{Context, Method, method, traced, unary};
 use crate::front::call::Call;
 
 pub(super) const METHODS: [Method; 6] = [
     method!("etcdserverpb.KV" "Range" "unary" range),
     method!("etcdserverpb.KV" "RangeStream" "server_stream" range_stream),
-    unary!("etcdserverpb.KV" "Put" put),
+    traced!("etcdserverpb.KV" "Put" put),
     unary!("etcdserverpb.KV" "DeleteRange" delete_range),
-    unary!("etcdserverpb.KV" "Txn" txn),
+    traced!("etcdserverpb.KV" "Txn" txn),
     unary!("etcdserverpb.KV" "Compact" compact),
 ];
 
 /// A learner may lag behind what was acknowledged, so it answers serializable ranges only (W-07).
 async fn range(context: Context, call: Call) {
     let by = context.caller(&call);
+    let trace = call.trace();
     call.unary(async |request: RangeRequest| {
+        let _span = trace.map(|trace| trace.work(&request));
         if !request.serializable && context.is_learner() {
             return Err(Error::NotSupportedForLearner);
         }

@@ -33,6 +33,7 @@ use self::client_versions::ClientVersions;
 use crate::front::call::{Call, Counters, Status};
 use crate::front::unknown_method;
 use crate::platform::Native;
+use crate::traces::Traces;
 pub(crate) use watch::WatchSends;
 
 /// The node that this server serves.
@@ -77,6 +78,29 @@ macro_rules! unary {
     };
 }
 
+/// The same, with a span within the call's for what the node does.
+macro_rules! traced {
+    ($service:literal $name:literal $method:ident) => {
+        $crate::rpc::Method {
+            service: $service,
+            name: $name,
+            path: concat!("/", $service, "/", $name),
+            kind: "unary",
+            run: |context, call| {
+                Box::pin(async move {
+                    let by = context.caller(&call);
+                    let trace = call.trace();
+                    call.unary(async |request| {
+                        let _span = trace.map(|trace| trace.work(&request));
+                        context.member.$method(&by, request).await
+                    })
+                    .await;
+                })
+            },
+        }
+    };
+}
+
 /// A method of any kind, written as a function of context and call.
 macro_rules! method {
     ($service:literal $name:literal $kind:literal $function:ident) => {
@@ -89,7 +113,7 @@ macro_rules! method {
         }
     };
 }
-use {method, unary};
+use {method, traced, unary};
 
 const SERVICES: [&[Method]; 11] = [
     &kv::METHODS,
@@ -125,6 +149,8 @@ pub(crate) struct Router {
     slow_request: Duration,
     client_versions: ClientVersions,
     watch_sends: Arc<WatchSends>,
+    /// With `--enable-distributed-tracing`.
+    traces: Option<Arc<Traces>>,
 }
 
 impl Router {
@@ -136,13 +162,23 @@ impl Router {
         serving: watch_channel::Receiver<bool>,
         slow_request: Duration,
         reflection: bool,
+        traces: Option<Arc<Traces>>,
     ) -> Router {
         let is_on =
             |methods: &&[Method]| reflection || !methods[0].service.starts_with("grpc.reflection.");
         let methods = SERVICES.into_iter().filter(is_on).flatten();
         let by_path = methods.map(|method| (method.path, (method, Arc::default()))).collect();
         let (client_versions, watch_sends) = Default::default();
-        Router { member, by_path, outlook, serving, slow_request, client_versions, watch_sends }
+        Router {
+            member,
+            by_path,
+            outlook,
+            serving,
+            slow_request,
+            client_versions,
+            watch_sends,
+            traces,
+        }
     }
 
     /// The work of a call, or why there is none.
@@ -157,7 +193,9 @@ impl Router {
                 |service: &str| self.by_path.values().any(|(method, _)| method.service == service);
             return Err((call, unknown_method(path, known)));
         };
-        let call = call.counted(counters.clone());
+        let call = call.counted(counters.clone(), |headers| {
+            Some(self.traces.as_ref()?.call(method.service, method.name, headers))
+        });
         let outlook = *self.outlook.borrow();
         if outlook.is_learner && !LEARNERS_SERVE.contains(&method.path) {
             return Err((call, Error::NotSupportedForLearner.into()));
