@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 
 use bytes::Bytes;
-use coracle_bolt::{Database, ReadAt};
+use coracle_bolt::{Database, ReadAt, ReadError};
 use sha2::{Digest, Sha256};
 
 use super::Failure;
@@ -46,7 +46,18 @@ pub(super) fn open_file(path: &str) -> Result<File, Failure> {
 
 /// Opens the database in the file at `path`.
 pub(super) fn open(path: &str) -> Result<Database<Positioned>, Failure> {
-    Database::open(Positioned(open_file(path)?)).map_err(Failure::error)
+    Database::open(Positioned(open_file(path)?)).map_err(unreadable)
+}
+
+/// A damaged page in the words of etcd's check, which is looked for in backups; here the first that
+/// is met is the only one that is told.
+fn unreadable(error: ReadError) -> Failure {
+    match error {
+        ReadError::Damaged { .. } => Failure::error(format!(
+            "snapshot file integrity check failed. 1 errors found.\n{error}"
+        )),
+        other => Failure::error(other),
+    }
 }
 
 /// Compares the file with the hash at its end, in the words of etcd's restore.
@@ -94,8 +105,8 @@ pub(super) fn for_each(
     for bucket in database.buckets() {
         let name = String::from_utf8_lossy(bucket.name());
         visit(&name, None)?;
-        let mut entries = database.entries_unseen(bucket, seen).map_err(Failure::error)?;
-        while let Some(entry) = entries.next().map_err(Failure::error)? {
+        let mut entries = database.entries_unseen(bucket, seen).map_err(unreadable)?;
+        while let Some(entry) = entries.next().map_err(unreadable)? {
             visit(&name, Some((entry.key, entry.value)))?;
         }
         seen = entries.into_seen();
