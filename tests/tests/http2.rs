@@ -19,6 +19,7 @@ const GOAWAY: u8 = 0x7;
 const ACK: u8 = 0x1;
 const END_STREAM: u8 = 0x1;
 const END_HEADERS: u8 = 0x4;
+const NO_ERROR: [u8; 4] = [0; 4];
 const REFUSED_STREAM: [u8; 4] = [0, 0, 0, 0x7];
 const ENHANCE_YOUR_CALM: [u8; 4] = [0, 0, 0, 0xb];
 /// What grpc-go measures the bandwidth with.
@@ -42,6 +43,7 @@ struct Http2 {
 impl Http2 {
     fn connect(address: &str) -> Result<Http2> {
         let mut stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(20)))?;
         stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")?;
         let mut connection = Http2 { stream, next_stream: 1 };
@@ -70,6 +72,13 @@ impl Http2 {
 
     /// Begins a call with one message, and gives its stream.
     fn call(&mut self, path: &str, message: &impl Message, ends: bool) -> Result<u32> {
+        let stream = self.begin(path)?;
+        self.message(stream, message, ends)?;
+        Ok(stream)
+    }
+
+    /// Begins a call without a message yet, and gives its stream.
+    fn begin(&mut self, path: &str) -> Result<u32> {
         let stream = self.next_stream;
         self.next_stream += 2;
         // POST and http are in the static table; the others are literals that are not indexed.
@@ -87,17 +96,25 @@ impl Http2 {
             }
         }
         self.send(HEADERS, END_HEADERS, stream, &block)?;
+        Ok(stream)
+    }
+
+    fn message(&mut self, stream: u32, message: &impl Message, ends: bool) -> Result<()> {
         let mut data = vec![0];
         data.extend(u32::try_from(message.encoded_len())?.to_be_bytes());
         data.extend(message.encode_to_vec());
         self.send(DATA, if ends { END_STREAM } else { 0 }, stream, &data)?;
-        Ok(stream)
+        Ok(())
     }
 
     /// Makes a whole unary call.
     fn range(&mut self) -> Result<()> {
         let request = pb::RangeRequest { key: "key".into(), ..Default::default() };
         let stream = self.call(RANGE, &request, true)?;
+        self.wait_for_status(stream)
+    }
+
+    fn wait_for_status(&mut self, stream: u32) -> Result<()> {
         loop {
             let frame = self.next()?;
             ensure!(frame.kind != GOAWAY, "sent away");
@@ -242,6 +259,26 @@ fn w_05_a_silent_client_is_asked_and_given_up() -> Result<()> {
         ensure!(asked == 2, "{kind:?} asked {asked} times");
         let mut other = Http2::connect(&cluster.client_address(0))?;
         other.range().context("others are served")?;
+    }
+    Ok(())
+}
+
+/// A member without a leader refuses watches before their first message has come, which is then
+/// nobody's: no reason to break off everything else that the client has on its connection.
+#[test]
+fn w_04_messages_of_refused_calls_cost_nobody_the_connection() -> Result<()> {
+    // More than a connection is allowed of what an attacker would send.
+    const REFUSALS: usize = 3_000;
+    for kind in [Kind::Etcd, Kind::Coracle] {
+        let cluster = Cluster::start(kind, 1)?;
+        let mut connection = Http2::connect(&cluster.client_address(0))?;
+        for _ in 0..REFUSALS {
+            let stream = connection.begin("/etcdserverpb.Watch/Nothing")?;
+            connection.wait_for_status(stream)?;
+            connection.message(stream, &pb::WatchRequest::default(), false)?;
+            connection.send(RST_STREAM, 0, stream, &NO_ERROR)?;
+        }
+        connection.range().with_context(|| format!("{kind:?}, after {REFUSALS} refusals"))?;
     }
     Ok(())
 }

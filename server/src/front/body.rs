@@ -65,17 +65,27 @@ pub(super) fn of_http1(body: Incoming) -> RequestBody {
 
 pub(super) fn of_http2(mut body: RecvStream) -> RequestBody {
     let frames = stream::poll_fn(move |cx| {
-        Poll::Ready(match ready!(body.poll_data(cx)) {
-            Some(Ok(piece)) => {
-                // Fails only on a stream that is closed already.
-                _ = body.flow_control().release_capacity(piece.len());
-                Some(Ok(Frame::data(piece)))
-            }
-            Some(Err(error)) => Some(Err(BrokenOff(error.to_string()))),
-            None => None,
-        })
+        let piece = ready!(poll_piece(&mut body, cx));
+        Poll::Ready(piece.map(|piece| match piece {
+            Ok(piece) => Ok(Frame::data(piece)),
+            Err(error) => Err(BrokenOff(error.to_string())),
+        }))
     });
     StreamBody::new(frames).boxed_unsync()
+}
+
+/// The next bytes of a stream, whatever their borders. The window is opened again at once: readers
+/// bound what they take.
+pub(super) fn poll_piece(
+    stream: &mut RecvStream,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Bytes, h2::Error>>> {
+    let piece = ready!(stream.poll_data(cx));
+    if let Some(Ok(piece)) = &piece {
+        // Fails only on a stream that is closed already.
+        _ = stream.flow_control().release_capacity(piece.len());
+    }
+    Poll::Ready(piece)
 }
 
 /// A request's body whose rest comes back when its reader drops it.
@@ -128,18 +138,24 @@ impl Rest {
     /// answered before they have sent everything take the end of the stream, or of the connection,
     /// for a failure; curl does.
     pub(super) async fn read(mut self, most: usize) {
-        let Ok(Some(mut body)) = self.0.try_recv() else { return };
-        let mut read = 0;
-        let reading = async {
-            while read < most
-                && let Some(Ok(frame)) = body.frame().await
-            {
-                read += frame.data_ref().map_or(0, Bytes::len);
-            }
-        };
-        // Whoever is slower than that is cut off.
-        _ = timeout(limits::REST_DEADLINE, reading).await;
+        if let Ok(Some(body)) = self.0.try_recv() {
+            read_rest(body, most).await;
+        }
     }
+}
+
+/// Reads what comes of `body`, `most` bytes of it, until the client has ended it. Whoever is slower
+/// than [`limits::REST_DEADLINE`] is cut off.
+pub(super) async fn read_rest(mut body: RequestBody, most: usize) {
+    let mut read = 0;
+    let reading = async {
+        while read < most
+            && let Some(Ok(frame)) = body.frame().await
+        {
+            read += frame.data_ref().map_or(0, Bytes::len);
+        }
+    };
+    _ = timeout(limits::REST_DEADLINE, reading).await;
 }
 
 /// Sends `body` on an HTTP/2 stream, no faster than the client takes it. Ends early, and drops the

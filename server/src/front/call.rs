@@ -21,7 +21,6 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 use coracle_core::error::{Code, Error};
-use h2::RecvStream;
 use h2::server::SendResponse;
 use http::{HeaderMap, HeaderName};
 use prost::Message;
@@ -31,7 +30,7 @@ pub(crate) use super::counters::Counters;
 use super::counters::Started;
 use super::local::{LocalRequests, Mailbox};
 pub(crate) use super::wire::framed;
-use super::wire::{FRAME_HEADER, Inbound, Outbound, Responder};
+use super::wire::{FRAME_HEADER, Http2Body, Inbound, Outbound, Responder};
 use crate::traces::CallTrace;
 
 const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
@@ -66,13 +65,13 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    pub(crate) fn new(
-        request: http::Request<RecvStream>,
+    pub(super) fn new(
+        head: http::request::Parts,
+        body: Http2Body,
         respond: SendResponse<Bytes>,
         remote: Remote,
         max_message_bytes: usize,
     ) -> Call {
-        let (head, body) = request.into_parts();
         Call {
             headers: head.headers,
             body: Inbound::Http2(body),

@@ -26,6 +26,8 @@ use tokio_util::sync::CancellationToken;
 use super::call::{Call, Status, unless};
 use super::io::{CoalescingIo, Socket, flushing};
 use super::keepalive::{Pinger, Traffic};
+use super::leftovers::Leftovers;
+use super::wire::Http2Body;
 use super::{Handler, Remote, Settings, body, limits};
 
 type Calls = FuturesUnordered<BoxFuture<'static, ()>>;
@@ -48,8 +50,16 @@ pub(super) async fn serve<H: Handler>(
     let pinger = Pinger::new(settings.keepalive, connection.ping_pong());
     let calls = Calls::new();
     let socket_of_driver = socket.clone();
-    let mut driver =
-        Driver { connection, calls, handler, settings, remote, pinger, socket: socket_of_driver };
+    let mut driver = Driver {
+        connection,
+        calls,
+        leftovers: Leftovers::default(),
+        handler,
+        settings,
+        remote,
+        pinger,
+        socket: socket_of_driver,
+    };
     let ended = {
         let mut stop = pin!(stopping.cancelled());
         let run = poll_fn(|cx| match driver.poll(cx) {
@@ -103,6 +113,7 @@ struct Driver<H> {
     pinger: Pinger,
     connection: Connection<CoalescingIo, Bytes>,
     calls: Calls,
+    leftovers: Leftovers,
     handler: Arc<H>,
     settings: Settings,
     remote: Remote,
@@ -132,10 +143,20 @@ impl<H: Handler> Driver<H> {
             if !self.socket.is_welcome(!self.calls.is_empty()) {
                 return Poll::Ready(End::SentAway);
             }
-            if !accepted {
+            if !self.read_leftovers() && !accepted {
                 return Poll::Pending;
             }
         }
+    }
+
+    /// Goes on reading what calls have left of their requests; `false` if there is nothing.
+    fn read_leftovers(&mut self) -> bool {
+        let left = self.leftovers.take();
+        let most = self.settings.max_message_bytes;
+        let found = !left.is_empty();
+        let reading = left.into_iter().map(|stream| body::read_rest(body::of_http2(stream), most));
+        self.calls.extend(reading.map(|reading| Box::pin(reading) as _));
+        found
     }
 
     fn begin(&mut self, mut request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
@@ -146,8 +167,10 @@ impl<H: Handler> Driver<H> {
             return;
         }
         let path = request.uri().path().to_owned();
-        let call =
-            Call::new(request, respond, self.remote.clone(), self.settings.max_message_bytes);
+        let (head, body) = request.into_parts();
+        let body = Http2Body::new(body, self.leftovers.clone());
+        let remote = self.remote.clone();
+        let call = Call::new(head, body, respond, remote, self.settings.max_message_bytes);
         match self.handler.grpc(&path, call) {
             Ok(work) => self.calls.push(work),
             Err((call, status)) => call.refuse(status),

@@ -20,6 +20,7 @@ mod http1;
 mod http2;
 pub(crate) mod io;
 mod keepalive;
+mod leftovers;
 mod limits;
 pub(crate) mod local;
 mod wire;

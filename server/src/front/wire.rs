@@ -11,7 +11,9 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use prost::Message;
 
+use super::body::poll_piece;
 use super::call::Status;
+use super::leftovers::Leftovers;
 use super::local::{LocalRequests, Mailbox};
 
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
@@ -22,8 +24,39 @@ pub(super) const FRAME_HEADER: usize = 5;
 
 /// Where requests come from, framed.
 pub(super) enum Inbound {
-    Http2(RecvStream),
+    Http2(Http2Body),
     Local(LocalRequests),
+}
+
+/// A request's stream. If it is dropped before its end, its rest is read by the connection.
+pub(super) struct Http2Body {
+    /// None once it has ended.
+    stream: Option<RecvStream>,
+    leftovers: Leftovers,
+}
+
+impl Http2Body {
+    pub(super) fn new(stream: RecvStream, leftovers: Leftovers) -> Http2Body {
+        Http2Body { stream: Some(stream), leftovers }
+    }
+
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Status>> {
+        let Some(stream) = &mut self.stream else { return Poll::Ready(Ok(None)) };
+        let piece = ready!(poll_piece(stream, cx));
+        if !matches!(piece, Some(Ok(_))) {
+            self.stream = None;
+        }
+        let piece = piece.transpose();
+        Poll::Ready(piece.map_err(|error| Status::new(Code::Canceled, error.to_string())))
+    }
+}
+
+impl Drop for Http2Body {
+    fn drop(&mut self) {
+        if let Some(stream) = self.stream.take() {
+            self.leftovers.put(stream);
+        }
+    }
 }
 
 impl Inbound {
@@ -33,21 +66,10 @@ impl Inbound {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Bytes>, Status>> {
-        let body = match self {
-            Inbound::Http2(body) => body,
-            Inbound::Local(requests) => {
-                return requests.poll_next_unpin(cx).map(Option::transpose);
-            }
-        };
-        Poll::Ready(match ready!(body.poll_data(cx)) {
-            Some(Ok(chunk)) => {
-                // Fails only on a stream that is closed already.
-                _ = body.flow_control().release_capacity(chunk.len());
-                Ok(Some(chunk))
-            }
-            Some(Err(error)) => Err(Status::new(Code::Canceled, error.to_string())),
-            None => Ok(None),
-        })
+        match self {
+            Inbound::Http2(body) => body.poll_chunk(cx),
+            Inbound::Local(requests) => requests.poll_next_unpin(cx).map(Option::transpose),
+        }
     }
 }
 
