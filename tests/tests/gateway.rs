@@ -269,6 +269,36 @@ async fn gw_06_streams_are_those_of_etcd() -> Result<()> {
     Ok(())
 }
 
+/// What fails before its first line is of the form of a stream all the same.
+#[tokio::test]
+async fn gw_06_a_stream_that_is_refused_is_a_stream() -> Result<()> {
+    let clusters = start_both(&[])?;
+    let (mut seen, mut statuses) = (Vec::new(), Vec::new());
+    for mut client in clients(&clusters) {
+        for (path, request) in [
+            ("/v3/auth/user/add", r#"{"name":"root","password":"pass"}"#),
+            ("/v3/auth/role/add", r#"{"name":"root"}"#),
+            ("/v3/auth/user/grant", r#"{"user":"root","role":"root"}"#),
+            ("/v3/auth/enable", "{}"),
+        ] {
+            ensure!(client.post(path, request).await?.status.as_u16() == 200, "{path}");
+        }
+        for token in [&[][..], &[("authorization", "bogus")]] {
+            let reply = client.ask(Method::POST, "/v3/lease/keepalive", token, "{}").await?;
+            let headers = ["content-type", "transfer-encoding", "content-length"];
+            let headers = headers.map(|name| reply.header(name).to_owned());
+            let challenge = reply.header("www-authenticate").to_owned();
+            seen.push((headers, challenge));
+            statuses.push(reply.status.as_u16());
+        }
+    }
+    let (etcd, coracle) = seen.split_at(2);
+    assert_eq!(etcd, coracle);
+    // 3.5.1 renews a lease for anybody.
+    assert_eq!(statuses, [200, 200, 400, 401]);
+    Ok(())
+}
+
 /// etcd's gateway has one connection, on which calls beyond the limit wait.
 #[tokio::test]
 async fn gw_06_calls_wait_for_streams_under_way() -> Result<()> {

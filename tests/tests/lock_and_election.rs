@@ -159,6 +159,34 @@ fn lk_01_a_session_that_ends_while_it_waits_is_told() {
     });
 }
 
+/// Clients try again what is unavailable, and nothing that is unknown.
+#[test]
+fn lk_01_el_01_who_waits_at_a_member_that_stops_is_told_that_it_is_unavailable() {
+    on_both(async |cluster, client| {
+        let channel = client.channel();
+        let (one, two) = (lease(&channel).await?, lease(&channel).await?);
+        let mut locks = LockClient::new(channel.clone());
+        let mut elections = ElectionClient::new(channel.clone());
+        locks.lock(lock_request(one)).await?;
+        let campaign = |lease| CampaignRequest { name: "e".into(), lease, value: "v".into() };
+        elections.campaign(campaign(one)).await?;
+        let lock = tokio::spawn(async move { locks.lock(lock_request(two)).await.err() });
+        let campaign = campaign(two);
+        let election = tokio::spawn(async move { elections.campaign(campaign).await.err() });
+        wait_for_keys(&channel, "lock/", "lock0", 2).await?;
+        wait_for_keys(&channel, "e/", "e0", 2).await?;
+        let id = i32::try_from(cluster.process_id(0).context("a process")?)?;
+        kill_process(Pid::from_raw(id).context("an id")?, Signal::TERM)?;
+        for waiting in [lock, election] {
+            let refused = waiting.await?.context("nobody let go of it")?;
+            // What tonic says of a connection that broke; other libraries: unavailable.
+            let broken = refused.message() == "transport error";
+            ensure!(broken || refused.code() == Code::Unavailable, "{refused:?}");
+        }
+        Ok(())
+    });
+}
+
 #[test]
 fn el_01_a_leader_is_elected_proclaims_is_observed_and_resigns() {
     on_both(async |_, client| {

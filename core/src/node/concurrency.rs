@@ -262,7 +262,8 @@ fn only_kv(response: pb::ResponseOp) -> Option<KeyValue> {
 }
 
 /// etcd serves locks and elections through its own client, which turns the errors that it knows
-/// into errors of its own; they reach the caller as their text alone. LK-01.
+/// into errors of its own; they reach the caller as their text alone. LK-01. Not so when the member
+/// stops: its connections break then, for the caller as well.
 pub(super) fn as_its_client_says(error: Error) -> Error {
     match error {
         Error::Other(..)
@@ -271,7 +272,8 @@ pub(super) fn as_its_client_says(error: Error) -> Error {
         | Error::PermissionNotGiven
         | Error::TimeoutWaitAppliedIndex
         | Error::Canceled
-        | Error::DeadlineExceeded => error,
+        | Error::DeadlineExceeded
+        | Error::Stopped => error,
         known => raw(known.message()),
     }
 }

@@ -30,8 +30,10 @@ const DEFAULT_BATCH_INTERVAL: Duration = Duration::from_millis(100);
 const BOOTSTRAP_PATIENCE: Duration = Duration::from_secs(1);
 /// etcd's, which has no flag for it either.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
-/// Shortest interval of progress notifications (etcd: `minWatchProgressInterval`).
+/// Shortest interval of progress notifications (etcd: `minWatchProgressInterval`), and what none
+/// means.
 const MIN_PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
+const DEFAULT_PROGRESS_INTERVAL: Duration = Duration::from_secs(600);
 
 pub(super) fn build(mut values: Values) -> Result<Config, String> {
     // The log first: its own errors are told on standard error, the others in its form.
@@ -149,8 +151,10 @@ fn node_config(values: &Values) -> Result<NodeConfig, String> {
         max_learners: size("max-learners")?,
         auth_token_ttl: Duration::from_secs(number(values, "auth-token-ttl")),
         client_cert_auth: boolean(values, "client-cert-auth"),
-        watch_progress_notify_interval: duration(values, "watch-progress-notify-interval")
-            .max(MIN_PROGRESS_INTERVAL),
+        watch_progress_notify_interval: match duration(values, "watch-progress-notify-interval") {
+            Duration::ZERO => DEFAULT_PROGRESS_INTERVAL,
+            interval => interval.max(MIN_PROGRESS_INTERVAL),
+        },
         pre_vote: boolean(values, "pre-vote"),
         auto_compaction: auto_compaction(values)?,
         compaction_batch_limit: match usize::try_from(signed(values, "compaction-batch-limit")) {
@@ -256,7 +260,10 @@ fn advice(values: &Values, name: &str) -> impl Iterator<Item = String> {
     });
     let homeless =
         values.get("data-dir").is_empty().then(|| "'data-dir' was empty; using default".to_owned());
-    unnamed.into_iter().chain(homeless)
+    let progress = duration(values, "watch-progress-notify-interval");
+    let hasty = (!progress.is_zero() && progress < MIN_PROGRESS_INTERVAL)
+        .then(|| "adjusting watch progress notify interval to minimum period (100ms)".to_owned());
+    unnamed.into_iter().chain(homeless).chain(hasty)
 }
 
 fn tracing_config(values: &Values) -> Result<Option<TracingConfig>, String> {
@@ -368,7 +375,7 @@ pub(super) fn signed(values: &Values, name: &str) -> i64 {
 }
 
 pub(super) fn duration(values: &Values, name: &str) -> Duration {
-    go::parse_duration(values.get(name)).unwrap_or_default()
+    super::flags::parse_duration(values.get(name)).unwrap_or_default()
 }
 
 /// Whether the flag `name` says no more than its default.

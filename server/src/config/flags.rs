@@ -4,6 +4,7 @@
 //! configuration file.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use coracle_ctl::go;
 
@@ -109,13 +110,22 @@ impl Flag {
                 let number = go::parse_u64(value, 0).map_err(parse_error)?;
                 u32::try_from(number).map(drop).map_err(|_| "value out of range".to_owned())
             }
-            Kind::Duration => go::parse_duration(value).map(drop).map_err(parse_error),
+            Kind::Duration => parse_duration(value).map(drop).map_err(parse_error),
             Kind::Urls if value.is_empty() => Ok(()),
             Kind::Urls => Url::parse_list(value).map(drop),
             Kind::Gates => gates::parse(value).map(drop),
             Kind::OneOf(choices) if choices.contains(&value) => Ok(()),
             Kind::OneOf(_) => Err("invalid value".to_owned()),
         }
+    }
+}
+
+/// A duration as Go writes it. Less than none is none: etcd takes it, and asks of those that may be
+/// left out whether they are above zero.
+pub(super) fn parse_duration(value: &str) -> Result<Duration, String> {
+    match value.strip_prefix('-') {
+        Some(amount) => go::parse_duration(amount).map(|_| Duration::ZERO),
+        None => go::parse_duration(value),
     }
 }
 

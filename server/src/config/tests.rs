@@ -269,6 +269,23 @@ fn cfg_04_values_must_go_together() {
 }
 
 #[test]
+fn watch_13_the_interval_of_progress_is_etcds() {
+    for (given, millis, warned) in [
+        ("0", 600_000, false),
+        ("-1s", 600_000, false),
+        ("1ms", 100, true),
+        ("100ms", 100, false),
+        ("7s", 7_000, false),
+    ] {
+        let config = config(&[&format!("--watch-progress-notify-interval={given}")], &[]);
+        let interval = config.node.watch_progress_notify_interval;
+        assert_eq!(interval, Duration::from_millis(millis), "{given}");
+        let told = texts(&config).iter().any(|text| text.starts_with("adjusting watch progress"));
+        assert_eq!(told, warned, "{given}");
+    }
+}
+
+#[test]
 fn cfg_04_at_most_all_calls_are_traced() {
     for (rate, text) in [("-1", "positive"), ("1000001", "less than 1000000")] {
         let rate = format!("--distributed-tracing-sampling-rate={rate}");

@@ -110,15 +110,18 @@ impl Gateway {
         }
     }
 
-    /// The answer begins with the first reply: until then, an error is the whole of it.
+    /// The answer begins with the first reply: until then, an error is the whole of it, and comes
+    /// as the one line of a stream, without what unary calls add for a browser.
     async fn stream(&self, method: &'static Method, mut call: LocalCall) -> Response<ResponseBody> {
         let first = match call.next().await {
             Some(Ok(first)) => first,
             Some(Err(status)) => {
-                let line = error_line(status.code as u32, &status.message, self.form);
-                return with_status(line, &status);
+                let line = Bytes::from(error_line(status.code as u32, &status.message, self.form));
+                let mut response = content(JSON, "").map(|_| pieces(stream::iter([line])));
+                *response.status_mut() = status_of(&status);
+                return response;
             }
-            None => return content(JSON, "").map(whole),
+            None => return content(JSON, "").map(|_| pieces(stream::empty())),
         };
         let form = self.form;
         let lines = stream::iter([Ok(first)]).chain(call).map(move |reply| {
@@ -136,21 +139,21 @@ impl Gateway {
     }
 
     fn error(&self, status: &Status) -> Response<ResponseBody> {
-        with_status(error_reply(status.code as u32, &status.message, self.form), status)
+        let body = error_reply(status.code as u32, &status.message, self.form);
+        let mut response = content(JSON, body).map(whole);
+        *response.status_mut() = status_of(status);
+        if status.code == Code::Unauthenticated
+            && let Ok(message) = HeaderValue::from_str(&status.message)
+        {
+            response.headers_mut().insert(WWW_AUTHENTICATE, message);
+        }
+        response
     }
 }
 
-fn with_status(body: String, status: &Status) -> Response<ResponseBody> {
-    let mut response = content(JSON, body).map(whole);
+fn status_of(status: &Status) -> StatusCode {
     let number = http_status(status.code as u32);
-    *response.status_mut() =
-        StatusCode::from_u16(number).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    if status.code == Code::Unauthenticated
-        && let Ok(message) = HeaderValue::from_str(&status.message)
-    {
-        response.headers_mut().insert(WWW_AUTHENTICATE, message);
-    }
-    response
+    StatusCode::from_u16(number).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
 /// The metadata of a call: who asks, and what else the client wants its RPC to know.
