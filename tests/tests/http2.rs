@@ -20,6 +20,7 @@ const ACK: u8 = 0x1;
 const END_STREAM: u8 = 0x1;
 const END_HEADERS: u8 = 0x4;
 const NO_ERROR: [u8; 4] = [0; 4];
+const CANCEL: [u8; 4] = [0, 0, 0, 0x8];
 const REFUSED_STREAM: [u8; 4] = [0, 0, 0, 0x7];
 const ENHANCE_YOUR_CALM: [u8; 4] = [0, 0, 0, 0xb];
 /// What grpc-go measures the bandwidth with.
@@ -38,6 +39,8 @@ struct Frame {
 struct Http2 {
     stream: TcpStream,
     next_stream: u32,
+    /// While there is something, frames wait here and are not sent.
+    held: Option<Vec<u8>>,
 }
 
 impl Http2 {
@@ -46,7 +49,7 @@ impl Http2 {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(20)))?;
         stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")?;
-        let mut connection = Http2 { stream, next_stream: 1 };
+        let mut connection = Http2 { stream, next_stream: 1, held: None };
         connection.send(SETTINGS, 0, 0, &[])?;
         Ok(connection)
     }
@@ -57,7 +60,17 @@ impl Http2 {
         frame.extend([kind, flags]);
         frame.extend(stream.to_be_bytes());
         frame.extend(payload);
-        self.stream.write_all(&frame)
+        match &mut self.held {
+            Some(held) => held.extend(frame),
+            None => self.stream.write_all(&frame)?,
+        }
+        Ok(())
+    }
+
+    /// Sends what was held.
+    fn release(&mut self) -> io::Result<()> {
+        let held = self.held.take().unwrap_or_default();
+        self.stream.write_all(&held)
     }
 
     /// The next frame; an error once the server has closed the connection.
@@ -259,6 +272,25 @@ fn w_05_a_silent_client_is_asked_and_given_up() -> Result<()> {
         ensure!(asked == 2, "{kind:?} asked {asked} times");
         let mut other = Http2::connect(&cluster.client_address(0))?;
         other.range().context("others are served")?;
+    }
+    Ok(())
+}
+
+/// A client that gives up many calls at once writes their ends with their beginnings.
+#[test]
+fn w_04_many_calls_may_be_given_up_at_once() -> Result<()> {
+    const CALLS: usize = 500;
+    for kind in [Kind::Etcd, Kind::Coracle] {
+        let cluster = Cluster::start(kind, 1)?;
+        let mut connection = Http2::connect(&cluster.client_address(0))?;
+        connection.range()?;
+        connection.held = Some(Vec::new());
+        for _ in 0..CALLS {
+            let stream = connection.begin(RANGE)?;
+            connection.send(RST_STREAM, 0, stream, &CANCEL)?;
+        }
+        connection.release()?;
+        connection.range().with_context(|| format!("{kind:?}, after {CALLS} calls"))?;
     }
     Ok(())
 }

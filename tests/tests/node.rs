@@ -185,6 +185,32 @@ async fn writes_wait_for_a_leader_where_the_one_that_is_named_has_lost_its_quoru
     agree(&cluster).await;
 }
 
+/// The follower cannot know what became of what it handed on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_through_a_follower_that_fell_with_its_leader_is_told_so() {
+    let cluster = LocalCluster::start(5).await;
+    let leader = quiet_leader(&cluster).await;
+    let mut others = cluster.nodes.keys().copied().filter(|n| *n != leader).collect::<Vec<_>>();
+    let follower = others.remove(0);
+    let node = cluster.nodes[&follower].clone();
+    cluster.partition(&[leader, follower], &others);
+    let before = cluster.nodes[&leader].progress().last_log_index;
+    let pending = tokio::spawn(async move { node.put(&INTERNAL, put("vain", "1")).await });
+    eventually("the leader has taken it", || {
+        (cluster.nodes[&leader].progress().last_log_index > before).then_some(())
+    })
+    .await;
+    let next = eventually("the majority has its own leader", || {
+        others.iter().find(|n| cluster.nodes[n].info().is_leader).copied()
+    })
+    .await;
+    cluster.nodes[&next].put(&INTERNAL, put("a", "1")).await.expect("the majority writes");
+    cluster.heal();
+    let told = pending.await.expect("no panic").expect_err("it is in no log");
+    assert_eq!(told, Error::TimeoutDueToLeaderFail);
+    agree(&cluster).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_under_way_when_its_member_stops_is_told_so() {
     let mut cluster = LocalCluster::start(3).await;

@@ -34,15 +34,19 @@ impl<P: Platform> Node<P> {
     /// Replicates and applies `request` for `who`; returns what applying it answered here.
     ///
     /// Fails with `RequestTooLarge`, `RequestTooManyRequests`, a timeout (the write may or may not
-    /// take place), etcd's `context deadline exceeded` (no leader ever took it), `Stopped`, or the
-    /// error of the apply.
+    /// take place; it names the leader's failure if there was another one meanwhile), etcd's
+    /// `context deadline exceeded` (no leader ever took it), `Stopped`, or the error of the apply.
     pub(super) async fn propose(&self, who: &Identity, request: CommandRequest) -> Outcome {
         let id = self.next_command_id();
         let encoded = self.encode(id, who, request)?;
         let refused = AtomicBool::new(false);
+        let leaders = self.leadership.changes_seen();
         match self.await_outcome(self.propose_until_accepted(id, encoded, &refused)).await {
             Err(Error::Timeout) if refused.into_inner() => {
                 Err(Error::Other(Code::DeadlineExceeded, "context deadline exceeded".to_owned()))
+            }
+            Err(Error::Timeout) if self.leadership.changes_seen() != leaders => {
+                Err(Error::TimeoutDueToLeaderFail)
             }
             outcome => outcome,
         }

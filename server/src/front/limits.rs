@@ -11,11 +11,13 @@ pub(super) const MAX_FRAME: u32 = 64 * 1024;
 pub(super) const MAX_HEADER_LIST: u32 = 16 * 1024;
 /// What h2 buffers for one stream beyond the client's window.
 pub(super) const SEND_BUFFER: usize = 1024 * 1024;
-/// Streams that clients reset before they were accepted (CVE-2023-44487, "rapid reset").
-pub(super) const PENDING_ACCEPT_RESETS: usize = 20;
+/// Streams that clients reset before they were accepted (CVE-2023-44487, "rapid reset"): what comes
+/// in one read. An honest client that gives up a hundred calls at once writes all of that together.
+pub(super) const PENDING_ACCEPT_RESETS: usize = 1024;
+/// Errors of a client's, in the life of its connection.
 pub(super) const LOCAL_ERROR_RESETS: usize = 1024;
 /// Streams we reset and still remember.
-pub(super) const CONCURRENT_RESETS: usize = 64;
+pub(super) const CONCURRENT_RESETS: usize = 1024;
 /// Until when a TLS handshake and the first bytes of a connection must be there.
 pub(super) const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 /// Until when the head of an HTTP/1 request must be there; also how long a connection may idle.
