@@ -2,6 +2,7 @@
 //! (see `reconcile`).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, join_all};
@@ -292,9 +293,10 @@ impl<P: Platform> Node<P> {
     }
 
     /// Returns when the cluster knows this member's name and client URLs: from then on the member
-    /// lists that clients get name it as it is.
+    /// lists that clients get name it as it is. After `--force-new-cluster` also the others are
+    /// forgotten: a start without that flag would not bring them back.
     pub async fn published(&self) {
-        while !self.is_published() {
+        while !self.is_published() || self.forgetting.load(Ordering::Acquire) {
             P::Runtime::sleep(PUBLISHED_LOOKS).await;
         }
     }

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::super::types::{AsyncRuntime, LogId};
-use super::writer::Writer;
+use super::writer::{Request, Writer};
 use super::{Failure, Queued, Shared, State, lock};
 use crate::error::Fatal;
 use crate::trace::Event;
@@ -23,7 +23,14 @@ impl<R: AsyncRuntime> Shared<R> {
         let mut writer = lock(&self.writer);
         let mut marked = false;
         while let Some(work) = self.take(marked) {
-            marked = matches!(work, Work::Mark(_));
+            // After a flush nothing is written but what is asked for: who waited for it may have
+            // handed the disk on.
+            marked = match &work {
+                Work::Batch(batch, _) => {
+                    batch.iter().any(|queued| matches!(queued.request, Request::Flush))
+                }
+                Work::Mark(_) => true,
+            };
             let done = match work {
                 Work::Batch(batch, committed) => self.write(&mut writer, batch, committed),
                 Work::Mark(committed) => writer.mark(committed),

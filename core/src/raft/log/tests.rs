@@ -207,6 +207,18 @@ fn the_newest_committed_log_id_goes_with_the_next_batch() {
     assert_eq!(committed, Some(log_id(1, 2)));
 }
 
+/// Whoever waited for it may open the log anew at once, as a member that is restarted within its
+/// process is.
+#[test]
+fn after_a_flush_nothing_is_written() {
+    let bench = Bench::new(FaultyDisk::default());
+    let mut log = bench.open(small()).unwrap();
+    bench.wait(append(&mut log, row(1, 0..3))).unwrap();
+    bench.disk.inject(Fault::WriteError, 1);
+    bench.wait(log.flush()).unwrap();
+    assert!(lock(&bench.fatal).is_empty(), "a second write: {:?}", bench.fatal);
+}
+
 #[test]
 fn a_hole_is_refused() {
     let bench = Bench::new(FaultyDisk::default());
