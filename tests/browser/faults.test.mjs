@@ -58,7 +58,7 @@ test("a node's log, disk and clock by its buttons", async (t) => {
   assert.equal(of(await lab(page).state(), victim).disk_full, true);
   await page.keyboard.press("t");
   // The one whose disk is full ends the connection when it stops.
-  const asked = leader(await lab(page).state()).id;
+  const asked = leader(await eventually(page, "a leader", leader)).id;
   assert.notEqual(asked, victim);
   await succeeds(page, `put b 2 --endpoints=node${asked}:2379`);
   await is(page, victim, "stopped");
@@ -78,9 +78,9 @@ test("leadership and links of a node by its buttons", async (t) => {
   await openPanel(page, one);
   await id(page, "action-elect").click();
   // It stands; whether it wins is the voters' business.
-  await eventually(page, "a newer term has a leader", (state) =>
+  const newer = await eventually(page, "a newer term has a leader", (state) =>
     Number(leader(state)?.term) > Number(term));
-  const target = leader(await lab(page).state()).id === other ? one : other;
+  const target = leader(newer).id === other ? one : other;
   await openPanel(page, target);
   await id(page, "action-transfer").click();
   await leads(target);
@@ -144,6 +144,7 @@ test("presets and sliders of the network", async (t) => {
   const newer = (node) => Number(node.term) > Number(term) && node.role === "leader";
   await eventually(page, "two leaders, in two terms", (state) =>
     state.nodes.some(newer) && of(state, first).role === "leader");
+  await shown(page, "leader").nth(1).waitFor(PATIENCE);
   assert.equal(await shown(page, "leader").count(), 2);
   const caption = `Node ${first} still believes that it leads term ${term}`;
   await id(page, "situation").getByText(caption).waitFor(PATIENCE);
@@ -152,7 +153,7 @@ test("presets and sliders of the network", async (t) => {
 
   await id(page, "preset-majority").click();
   await eventually(page, "a follower is alone", (state) => state.links.length === 4);
-  assert.ok(leader(await lab(page).state()), "the leader has a majority");
+  await eventually(page, "the leader has a majority", leader);
   await id(page, "heal").click();
   await eventually(page, "one cluster again", (state) => healed(state) && leader(state));
 
@@ -177,15 +178,16 @@ test("every key does what the list of keys says", async (t) => {
   await press("+");
   await chosen("1");
   await press("b");
-  assert.equal(await id(page, "heartbeats").isChecked(), false);
+  await page.locator("[data-testid=heartbeats]:not(:checked)").waitFor(PATIENCE);
 
   await press("c");
   await id(page, "notice").getByText("Select a node first").waitFor();
   await press(String(one));
   const { term } = of(await lab(page).state(), one);
   await press("e");
-  await eventually(page, "it stood", (state) => Number(leader(state)?.term) > Number(term));
-  const [next] = numbersBut(await lab(page).state(), leader(await lab(page).state()).id);
+  const stood = await eventually(page, "it stood", (state) =>
+    Number(leader(state)?.term) > Number(term));
+  const [next] = numbersBut(stood, leader(stood).id);
   await press(String(next));
   await press("l");
   await eventually(page, "it takes over", (state) => leader(state)?.id === next);
