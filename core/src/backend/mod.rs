@@ -32,6 +32,7 @@
 
 mod database;
 mod defragment;
+mod fence;
 mod files;
 mod layer;
 mod recent;
@@ -51,6 +52,7 @@ use crate::platform::Disk;
 
 use database::Database;
 use defragment::{FileCopy, Writing};
+use fence::FencedDisk;
 use layer::{Layer, Overlay};
 use recent::Recent;
 pub use replace::{Replaced, Restored};
@@ -138,7 +140,7 @@ const PAGE_BYTES: usize = 256 << 10;
 
 /// The durable state of one member. Shared between threads; see the module's description.
 pub struct Backend {
-    disk: Arc<dyn Disk>,
+    disk: Arc<FencedDisk>,
     options: BackendOptions,
     state: RwLock<State>,
     /// Held while a group of entries is applied, and while `pending` is cut off for a flush.
@@ -279,6 +281,7 @@ impl Backend {
     /// Fails if the file is damaged or of another format. A file whose writing a crash cut short
     /// was never complete and is removed.
     pub fn open(disk: Arc<dyn Disk>, options: BackendOptions) -> Result<Backend, Fatal> {
+        let disk = Arc::new(FencedDisk::new(disk));
         let database = match files::newest_complete(&*disk)? {
             Some(number) => Database::open(&*disk, number, options.cache_bytes)?,
             None => {
@@ -409,6 +412,17 @@ impl Backend {
         // Outside the lock: there may be many entries to free.
         drop((layer, flushed));
         Ok(())
+    }
+
+    /// Flushes, and leaves the disk to whoever opens it next: nothing changes its files afterwards.
+    /// Reads go on. Blocks; call it off the node's thread.
+    pub fn close(&self) -> Result<(), Fatal> {
+        let mut writing = self.lock_writing();
+        // A copy under way will not be finished, and removes itself.
+        drop(writing.take());
+        let flushed = self.flush_while(&mut writing);
+        self.disk.fence_off();
+        flushed
     }
 
     /// Keeps the values of the key bucket in `layer`, which is still being read as `flushing`.

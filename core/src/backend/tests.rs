@@ -534,3 +534,36 @@ fn after_a_failed_write_or_sync_nothing_is_flushed_again() {
         assert!(get(&backend, "a").is_some(), "{fault:?} {seed}");
     }
 }
+
+#[test]
+fn a_closed_backend_leaves_its_files_as_they_are() {
+    let disk = MemoryDisk::default();
+    let backend = filled(&disk);
+    backend.defragment_step().unwrap();
+    put(&backend, "a", "1");
+    let (read, restorer) = (backend.view().unwrap(), backend.restorer().unwrap());
+    put(&backend, "b", "2");
+    backend.close().unwrap();
+
+    let next = open(&disk);
+    put(&next, "b", "3");
+    next.flush().unwrap();
+    let files = || disk.list().unwrap().into_iter().map(|name| (contents(&disk, &name), name));
+    let before: Vec<_> = files().collect();
+    put(&backend, "b", "late");
+    assert!(backend.flush().is_err());
+    assert!(restorer.complete().is_err());
+    assert_eq!(read.get(Bucket::Meta, b"a").unwrap(), Some(bytes("1")));
+    // redb writes when it is closed.
+    drop((backend, read));
+    assert!(files().eq(before));
+    drop(next);
+    assert_eq!(get(&open(&disk), "b").as_deref(), Some("3"));
+}
+
+fn contents(disk: &MemoryDisk, name: &str) -> Vec<u8> {
+    let file = disk.open(name, false).unwrap();
+    let mut contents = vec![0; file.len().unwrap() as usize];
+    file.read_exact_at(0, &mut contents).unwrap();
+    contents
+}

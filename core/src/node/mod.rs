@@ -348,6 +348,8 @@ impl<P: Platform> Node<P> {
     }
 
     /// Hands leadership over if it leads, makes its state durable and stops.
+    ///
+    /// When this has returned, nothing of it writes to its disk: another may be started there.
     pub async fn shutdown(&self) {
         let status = self.consensus.status();
         let successor = status
@@ -368,9 +370,9 @@ impl<P: Platform> Node<P> {
             tracing::error!(%error, "the log could not be flushed");
         }
         let backend = self.backend.clone();
-        let flushed =
-            crate::raft::snapshot::on_worker(&self.shared.worker, move || backend.flush()).await;
-        if let Err(fatal) = flushed {
+        let closed =
+            crate::raft::snapshot::on_worker(&self.shared.worker, move || backend.close()).await;
+        if let Err(fatal) = closed {
             tracing::error!(%fatal, "the state could not be made durable; the WAL holds it");
         }
     }
