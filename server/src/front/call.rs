@@ -31,7 +31,7 @@ use super::counters::Started;
 use super::local::{LocalRequests, Mailbox};
 pub(crate) use super::wire::framed;
 use super::wire::{FRAME_HEADER, Http2Body, Inbound, Outbound, Responder};
-use crate::traces::CallTrace;
+use crate::traces::{CallTrace, Traced};
 
 const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 
@@ -111,11 +111,6 @@ impl Call {
         self
     }
 
-    /// The trace of this call, if it has one.
-    pub(crate) fn trace(&self) -> Option<Arc<CallTrace>> {
-        self.counters.trace.clone()
-    }
-
     /// The metadata entry `name`, if it is there and text.
     pub(crate) fn metadata(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
@@ -156,6 +151,21 @@ impl Call {
             Ok(answer) => self.answer(&answer),
             Err(error) => self.refuse(error.into()),
         }
+    }
+
+    /// As [`Call::unary`], with a span within the call's for what `handle` does.
+    pub(crate) async fn traced<Q, A, F>(self, handle: impl FnOnce(Q) -> F)
+    where
+        Q: Message + Default + Traced,
+        A: Message,
+        F: Future<Output = Result<A, Error>>,
+    {
+        let trace = self.counters.trace.clone();
+        self.unary(async |request| {
+            let _span = trace.map(|trace| trace.work(&request));
+            handle(request).await
+        })
+        .await;
     }
 
     /// Many messages out, and as many in as the client sends. The response begins at once.

@@ -3,30 +3,38 @@
 use coracle_core::api::etcdserverpb::RangeRequest;
 use coracle_core::error::Error;
 
-use super::{Context, Method, method, traced, unary};
+use super::{Context, Method, method, unary};
 use crate::front::call::Call;
 
 pub(super) const METHODS: [Method; 6] = [
     method!("etcdserverpb.KV" "Range" "unary" range),
     method!("etcdserverpb.KV" "RangeStream" "server_stream" range_stream),
-    traced!("etcdserverpb.KV" "Put" put),
+    method!("etcdserverpb.KV" "Put" "unary" put),
     unary!("etcdserverpb.KV" "DeleteRange" delete_range),
-    traced!("etcdserverpb.KV" "Txn" txn),
+    method!("etcdserverpb.KV" "Txn" "unary" txn),
     unary!("etcdserverpb.KV" "Compact" compact),
 ];
 
 /// A learner may lag behind what was acknowledged, so it answers serializable ranges only (W-07).
 async fn range(context: Context, call: Call) {
     let by = context.caller(&call);
-    let trace = call.trace();
-    call.unary(async |request: RangeRequest| {
-        let _span = trace.map(|trace| trace.work(&request));
+    call.traced(async |request: RangeRequest| {
         if !request.serializable && context.is_learner() {
             return Err(Error::NotSupportedForLearner);
         }
         context.member.range(&by, request).await
     })
     .await;
+}
+
+async fn put(context: Context, call: Call) {
+    let by = context.caller(&call);
+    call.traced(|request| context.member.put(&by, request)).await;
+}
+
+async fn txn(context: Context, call: Call) {
+    let by = context.caller(&call);
+    call.traced(|request| context.member.txn(&by, request)).await;
 }
 
 /// Sends the range piece by piece, no faster than the client takes them.

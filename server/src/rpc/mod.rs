@@ -78,29 +78,6 @@ macro_rules! unary {
     };
 }
 
-/// The same, with a span within the call's for what the node does.
-macro_rules! traced {
-    ($service:literal $name:literal $method:ident) => {
-        $crate::rpc::Method {
-            service: $service,
-            name: $name,
-            path: concat!("/", $service, "/", $name),
-            kind: "unary",
-            run: |context, call| {
-                Box::pin(async move {
-                    let by = context.caller(&call);
-                    let trace = call.trace();
-                    call.unary(async |request| {
-                        let _span = trace.map(|trace| trace.work(&request));
-                        context.member.$method(&by, request).await
-                    })
-                    .await;
-                })
-            },
-        }
-    };
-}
-
 /// A method of any kind, written as a function of context and call.
 macro_rules! method {
     ($service:literal $name:literal $kind:literal $function:ident) => {
@@ -113,7 +90,7 @@ macro_rules! method {
         }
     };
 }
-use {method, traced, unary};
+use {method, unary};
 
 const SERVICES: [&[Method]; 11] = [
     &kv::METHODS,
