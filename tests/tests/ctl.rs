@@ -40,7 +40,7 @@ impl Program {
                 command.env_remove(variable);
             }
         }
-        command.env("ETCDCTL_API", "3").env("ETCDCTL_ENDPOINTS", cluster.client_address(0));
+        command.env("ETCDCTL_API", "3").env("ETCDCTL_ENDPOINTS", cluster.endpoints());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Ok(command)
     }
@@ -217,6 +217,64 @@ fn ctl_06_a_watch_runs_a_program_for_each_event() {
         ensure!(lines == ["\"PUT\" \"w1\" \"a b\"", "\"DELETE\" \"w1\" \"\""], "{lines:?}");
         Ok(())
     });
+}
+
+#[test]
+fn ctl_06_a_watch_goes_on_when_its_member_is_back() {
+    for program in BOTH {
+        for kind in [Kind::Etcd, Kind::Coracle] {
+            let watched = goes_on_watching(program, kind);
+            watched.unwrap_or_else(|error| panic!("{program:?} at {kind:?}: {error:#}"));
+        }
+    }
+}
+
+fn goes_on_watching(program: Program, kind: Kind) -> Result<()> {
+    let mut cluster = Cluster::start(kind, 1)?;
+    let mut watch = program.start(&cluster, &["watch", "w", "--rev=1"])?;
+    for value in ["before", "after"] {
+        program.run(&cluster, &["put", "w", value])?;
+        let event = [watch.line()?, watch.line()?, watch.line()?];
+        ensure!(event == ["PUT", "w", value], "{event:?}");
+        if value == "before" {
+            cluster.stop(0)?;
+            cluster.restart(0)?;
+            cluster.wait_healthy()?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn ctl_06_a_watch_and_a_lease_go_on_at_another_member() {
+    for program in BOTH {
+        let gone_on = goes_on_elsewhere(program);
+        gone_on.unwrap_or_else(|error| panic!("{program:?}: {error:#}"));
+    }
+}
+
+fn goes_on_elsewhere(program: Program) -> Result<()> {
+    let mut cluster = Cluster::start(Kind::Coracle, 3)?;
+    let granted = text(&program.run(&cluster, &["lease", "grant", "6"])?.stdout);
+    let lease = granted.split(' ').nth(1).context("a lease")?.to_owned();
+    let mut keeper = program.start(&cluster, &["lease", "keep-alive", &lease])?;
+    keeper.line()?;
+    let mut watch = program.start(&cluster, &["watch", "w", "--rev=1"])?;
+    for value in ["before", "after"] {
+        // In doubt it is put twice.
+        while !program.run(&cluster, &["put", "w", value])?.status.success() {}
+        let event = [watch.line()?, watch.line()?, watch.line()?];
+        ensure!(event == ["PUT", "w", value], "{event:?}");
+        if value == "before" {
+            cluster.kill(0)?;
+        }
+    }
+    // One of these may have been printed before the kill; the lease lives as long as three.
+    for _ in 0..5 {
+        let line = keeper.line()?;
+        ensure!(line.contains("keepalived with TTL(6)"), "{line}");
+    }
+    Ok(())
 }
 
 #[test]

@@ -137,15 +137,15 @@ impl Http2 {
         }
     }
 
-    /// Begins a watch and waits until it is created.
-    fn watch(&mut self) -> Result<()> {
+    /// Begins a watch, waits until it is created, and gives its stream.
+    fn watch(&mut self) -> Result<u32> {
         let create = pb::WatchCreateRequest { key: "key".into(), ..Default::default() };
         let request = pb::WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
         let stream = self.call(WATCH, &request, false)?;
         loop {
             let frame = self.next()?;
             if frame.stream == stream && frame.kind == DATA {
-                return Ok(());
+                return Ok(stream);
             }
         }
     }
@@ -312,5 +312,23 @@ fn w_04_messages_of_refused_calls_cost_nobody_the_connection() -> Result<()> {
         }
         connection.range().with_context(|| format!("{kind:?}, after {REFUSALS} refusals"))?;
     }
+    Ok(())
+}
+
+/// A connection that waits for what a client has still to say of a call that is over would take
+/// further calls, and lose them.
+#[test]
+fn w_04_a_member_that_stops_needs_no_more_of_watches() -> Result<()> {
+    let mut cluster = Cluster::start(Kind::Coracle, 1)?;
+    let mut connection = Http2::connect(&cluster.client_address(0))?;
+    let stream = connection.watch()?;
+    cluster.stop(0)?;
+    let mut reset = None;
+    while let Ok(frame) = connection.next() {
+        if (frame.kind, frame.stream) == (RST_STREAM, stream) {
+            reset = Some(frame.payload);
+        }
+    }
+    ensure!(reset.as_deref() == Some(&NO_ERROR), "{reset:?}");
     Ok(())
 }

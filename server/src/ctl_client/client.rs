@@ -1,13 +1,15 @@
 //! [`Client`] over gRPC.
 //!
-//! The first endpoint that answers is used. A unary call goes to the next endpoint when it never
-//! left (no connection), and a call that only reads also when the member said `Unavailable`: etcd's
-//! client does the same, because repeating a write could apply it twice (Jepsen on jetcd 0.8.2).
+//! The first endpoint that answers is used until it fails, then the next one. A unary call goes
+//! there too when it never left (no connection), and a call that only reads also when the member
+//! said `Unavailable`: etcd's client does the same, because repeating a write could apply it twice
+//! (Jepsen on jetcd 0.8.2).
 //! A call whose token has aged is made again with a new one; a stream begins with a new one, since
 //! some only say so when it is too late for that.
 
 use std::error::Error as _;
 use std::future::Future;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -47,8 +49,7 @@ const QUEUED_REQUESTS: usize = 1024;
 /// A client of one cluster. Clones are one client.
 #[derive(Clone)]
 pub(crate) struct GrpcClient {
-    /// The first one answered; the others are dialled when they are needed.
-    channels: Vec<Channel>,
+    channels: Channels,
     /// Name and password; without them a token is not renewed.
     user: Option<(String, String)>,
     token: Arc<Mutex<Option<Token>>>,
@@ -56,6 +57,34 @@ pub(crate) struct GrpcClient {
 }
 
 type Token = MetadataValue<Ascii>;
+
+/// Connections to all endpoints, dialled when they are needed. One is used until it fails.
+#[derive(Clone)]
+struct Channels {
+    all: Arc<[Channel]>,
+    current: Arc<AtomicUsize>,
+}
+
+impl Channels {
+    fn new(all: Vec<Channel>) -> Channels {
+        Channels { all: all.into(), current: Arc::default() }
+    }
+
+    /// The connection to use, and its number.
+    fn current(&self) -> (usize, Channel) {
+        let number = self.current.load(Ordering::Relaxed);
+        (number, self.all[number].clone())
+    }
+
+    /// Notes how a call on connection `number` failed: the next one is used if nobody was met.
+    fn failed(&self, number: usize, status: &Status) {
+        if code_of(status) == tonic::Code::Unavailable {
+            let next = (number + 1) % self.all.len();
+            // Unless another call has moved on already.
+            _ = self.current.compare_exchange(number, next, Ordering::Relaxed, Ordering::Relaxed);
+        }
+    }
+}
 
 /// The largest messages, in bytes.
 #[derive(Clone, Copy)]
@@ -106,7 +135,8 @@ impl GrpcClient {
                 }
             };
             let mut channels = vec![first];
-            for other in &connection.endpoints[index + 1..] {
+            let (before, others) = connection.endpoints.split_at(index);
+            for other in others[1..].iter().chain(before) {
                 let (other, dialer) = endpoint(other)?;
                 channels.push(other.connect_with_connector_lazy(dialer));
             }
@@ -121,7 +151,7 @@ impl GrpcClient {
                 None => (None, None),
             };
             let client = GrpcClient {
-                channels,
+                channels: Channels::new(channels),
                 user,
                 token: Arc::default(),
                 limits: Limits {
@@ -210,19 +240,17 @@ impl GrpcClient {
     where
         F: Future<Output = Result<Response<A>, Status>>,
     {
-        let mut channels = self.channels.iter();
-        let mut channel = channels.next();
+        let mut tried = 0;
         loop {
-            let Some(current) = channel else {
-                return Err(Status::unavailable("no endpoints available"));
-            };
+            let (number, channel) = self.channels.current();
             let request = with_token(message.clone(), token.as_ref());
-            let status = match call(current.clone(), request).await {
+            let status = match call(channel, request).await {
                 Ok(response) => return Ok(response.into_inner()),
                 Err(status) => status,
             };
-            channel = channels.next();
-            if channel.is_none() || !may_repeat(effect, &status) {
+            self.channels.failed(number, &status);
+            tried += 1;
+            if tried == self.channels.all.len() || !may_repeat(effect, &status) {
                 return Err(status);
             }
         }
@@ -238,14 +266,7 @@ fn with_token<Q>(message: Q, token: Option<&Token>) -> Request<Q> {
 }
 
 fn may_repeat(effect: Effect, status: &Status) -> bool {
-    let mut cause = status.source();
-    while let Some(error) = cause {
-        if error.is::<ConnectError>() {
-            return true;
-        }
-        cause = error.source();
-    }
-    effect == Reads && status.code() == tonic::Code::Unavailable
+    causes(status).any(is_unsent) || effect == Reads && code_of(status) == tonic::Code::Unavailable
 }
 
 fn tuned(endpoint: Endpoint, connection: &Connection) -> Endpoint {
@@ -264,15 +285,34 @@ pub(crate) fn rpc_error(code: Code, message: String) -> RpcError {
 /// With the causes of a failure on the way, which tonic's own text leaves out.
 fn status_error(status: Status) -> RpcError {
     let mut message = status.message().to_owned();
-    let mut cause = status.source();
-    while let Some(error) = cause {
-        let text = error.to_string();
+    for cause in causes(&status) {
+        let text = cause.to_string();
         if !message.ends_with(&text) {
             message = format!("{message}: {text}");
         }
-        cause = error.source();
     }
-    RpcError { code: status.code() as u32, message }
+    RpcError { code: code_of(&status) as u32, message }
+}
+
+/// As etcd's client has it: whatever becomes of a connection, its calls met nobody. tonic takes
+/// some of that for canceled or unknown.
+fn code_of(status: &Status) -> tonic::Code {
+    let is_broken = |cause: Cause<'_>| cause.downcast_ref().is_some_and(h2::Error::is_io);
+    match causes(status).any(|cause| is_unsent(cause) || is_broken(cause)) {
+        true => tonic::Code::Unavailable,
+        false => status.code(),
+    }
+}
+
+type Cause<'a> = &'a (dyn std::error::Error + 'static);
+
+fn causes(status: &Status) -> impl Iterator<Item = Cause<'_>> {
+    std::iter::successors(status.source(), |error: &Cause<'_>| (*error).source())
+}
+
+/// Whether the call never left: there was no connection, or it ended before.
+fn is_unsent(cause: Cause<'_>) -> bool {
+    cause.is::<ConnectError>() || cause.downcast_ref().is_some_and(hyper::Error::is_canceled)
 }
 
 /// A generated client on `channel`, with this client's limits.
@@ -324,27 +364,33 @@ impl Client for GrpcClient {
     }
 
     fn watch(&self) -> Duplex<WatchRequest, WatchResponse> {
-        let (requests, queue) = requests();
-        let mut client = service!(self.limits, WatchClient self.channels[0].clone());
-        let open = async move |request| client.watch(request).await;
-        Duplex { requests, replies: self.replies(queue, open) }
+        let ((requests, queue), limits) = (requests(), self.limits);
+        let replies = self.replies(queue, async move |channel, request| {
+            service!(limits, WatchClient channel).watch(request).await
+        });
+        Duplex { requests, replies }
     }
 
     fn range_stream(&self, request: RangeRequest) -> Replies<RangeStreamResponse> {
-        let mut client = service!(self.limits, KvClient self.channels[0].clone());
-        self.replies(request, async move |request| client.range_stream(request).await)
+        let limits = self.limits;
+        self.replies(request, async move |channel, request| {
+            service!(limits, KvClient channel).range_stream(request).await
+        })
     }
 
     fn lease_keep_alive(&self) -> Duplex<LeaseKeepAliveRequest, LeaseKeepAliveResponse> {
-        let (requests, queue) = requests();
-        let mut client = service!(self.limits, LeaseClient self.channels[0].clone());
-        let open = async move |request| client.lease_keep_alive(request).await;
-        Duplex { requests, replies: self.replies(queue, open) }
+        let ((requests, queue), limits) = (requests(), self.limits);
+        let replies = self.replies(queue, async move |channel, request| {
+            service!(limits, LeaseClient channel).lease_keep_alive(request).await
+        });
+        Duplex { requests, replies }
     }
 
     fn snapshot(&self, request: SnapshotRequest) -> Replies<SnapshotResponse> {
-        let mut client = service!(self.limits, MaintenanceClient self.channels[0].clone());
-        self.replies(request, async move |request| client.snapshot(request).await)
+        let limits = self.limits;
+        self.replies(request, async move |channel, request| {
+            service!(limits, MaintenanceClient channel).snapshot(request).await
+        })
     }
 }
 
@@ -378,17 +424,25 @@ impl GrpcClient {
     fn replies<Q: 'static, A: 'static>(
         &self,
         message: Q,
-        open: impl AsyncFnOnce(Request<Q>) -> Result<Response<Streaming<A>>, Status> + 'static,
+        open: impl AsyncFnOnce(Channel, Request<Q>) -> Opened<A> + 'static,
     ) -> Replies<A> {
         let client = self.clone();
         let opened = async move {
             client.log_in().await?;
-            let stream = open(client.request(message)).await.map_err(status_error)?;
-            Ok(stream.into_inner().map_err(status_error))
+            let request = client.request(message);
+            let (number, channel) = client.channels.current();
+            let failed = move |status| {
+                client.channels.failed(number, &status);
+                status_error(status)
+            };
+            let stream = open(channel, request).await.map_err(&failed)?;
+            Ok(stream.into_inner().map_err(failed))
         };
         stream::once(opened).try_flatten().boxed_local()
     }
 }
+
+type Opened<A> = Result<Response<Streaming<A>>, Status>;
 
 struct Queue<Q>(mpsc::Sender<Q>);
 

@@ -54,6 +54,8 @@ pub(super) async fn serve<H: Handler>(
         connection,
         calls,
         leftovers: Leftovers::default(),
+        rests: Calls::new(),
+        is_leaving: false,
         handler,
         settings,
         remote,
@@ -75,7 +77,7 @@ pub(super) async fn serve<H: Handler>(
             _ = timeout(limits::STOP_GRACE, socket.hang_up()).await;
         }
         Ok(None) => {
-            driver.connection.graceful_shutdown();
+            driver.leave();
             let rest = flushing(&socket, poll_fn(|cx| driver.poll(cx)));
             _ = timeout(limits::STOP_GRACE, rest).await;
         }
@@ -114,6 +116,9 @@ struct Driver<H> {
     connection: Connection<CoalescingIo, Bytes>,
     calls: Calls,
     leftovers: Leftovers,
+    /// The reading of what was left over.
+    rests: Calls,
+    is_leaving: bool,
     handler: Arc<H>,
     settings: Settings,
     remote: Remote,
@@ -127,6 +132,7 @@ impl<H: Handler> Driver<H> {
         }
         loop {
             while let Poll::Ready(Some(())) = self.calls.poll_next_unpin(cx) {}
+            while let Poll::Ready(Some(())) = self.rests.poll_next_unpin(cx) {}
             // Accepting is also what makes h2 read and write.
             let mut accepted = false;
             loop {
@@ -149,13 +155,23 @@ impl<H: Handler> Driver<H> {
         }
     }
 
+    /// Says goodbye: the connection ends with the calls that are under way. It is not kept for what
+    /// clients have still to say of others, since they would make further calls on it.
+    fn leave(&mut self) {
+        self.is_leaving = true;
+        self.rests.clear();
+        self.connection.graceful_shutdown();
+    }
+
     /// Goes on reading what calls have left of their requests; `false` if there is nothing.
     fn read_leftovers(&mut self) -> bool {
         let left = self.leftovers.take();
         let most = self.settings.max_message_bytes;
         let found = !left.is_empty();
-        let reading = left.into_iter().map(|stream| body::read_rest(body::of_http2(stream), most));
-        self.calls.extend(reading.map(|reading| Box::pin(reading) as _));
+        if !self.is_leaving {
+            let reading = left.into_iter().map(|rest| body::read_rest(body::of_http2(rest), most));
+            self.rests.extend(reading.map(|reading| Box::pin(reading) as _));
+        }
         found
     }
 
