@@ -9,6 +9,7 @@
 
 use std::error::Error as _;
 use std::future::Future;
+use std::iter;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,15 +18,17 @@ use coracle_core::api::etcdserverpb::*;
 use coracle_core::error::{Code, Error};
 use coracle_ctl::client::{self as ctl_client, Client, Duplex, Replies, Reply, Requests, RpcError};
 use coracle_ctl::environment::{Connection, Credentials};
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::stream::FuturesUnordered;
+use futures_util::{StreamExt, TryFutureExt, TryStreamExt, stream};
 use prost::Message;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{ConnectError, Request, Response, Status, Streaming};
 
-use super::dial::Dialers;
+use super::dial::{Dialer, Dialers};
 use crate::grpc::etcdserverpb::auth_client::AuthClient;
 use crate::grpc::etcdserverpb::cluster_client::ClusterClient;
 use crate::grpc::etcdserverpb::kv_client::KvClient;
@@ -41,6 +44,8 @@ const MIN_KEEPALIVE: Duration = Duration::from_secs(10);
 /// Windows large enough that a client of many streams does not stall.
 const STREAM_WINDOW: u32 = 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
+/// How long an endpoint is waited for until the next one is tried, too (RFC 8305, section 5).
+const HEAD_START: Duration = Duration::from_millis(250);
 /// How often a call is made while users and roles change under it.
 const MAX_ATTEMPTS: u32 = 10;
 /// Requests of a stream that wait to be sent.
@@ -115,57 +120,46 @@ enum Effect {
 use Effect::{Reads, Writes};
 
 impl GrpcClient {
-    /// Dials the endpoints in order until one answers, and logs in if there are credentials.
-    pub(crate) async fn connect(connection: Connection) -> Result<GrpcClient, RpcError> {
-        let mut failure = rpc_error(Code::Unavailable, "no endpoints available".to_owned());
-        let mut dialers = Dialers::new(&connection.tls)?;
-        let mut endpoint = |text: &str| {
-            let (endpoint, dialer) = dialers.endpoint(text)?;
-            Ok::<_, RpcError>((tuned(endpoint, &connection), dialer))
-        };
-        for (index, text) in connection.endpoints.iter().enumerate() {
-            let (first, dialer) = endpoint(text)?;
-            let first = match first.connect_with_connector(dialer).await {
-                Ok(channel) => channel,
-                Err(error) => {
-                    let cause = error.source().map_or_else(|| error.to_string(), |e| e.to_string());
-                    let text = format!("cannot connect to {text}: {cause}");
-                    failure = rpc_error(Code::Unavailable, text);
-                    continue;
-                }
-            };
-            let mut channels = vec![first];
-            let (before, others) = connection.endpoints.split_at(index);
-            for other in others[1..].iter().chain(before) {
-                let (other, dialer) = endpoint(other)?;
-                channels.push(other.connect_with_connector_lazy(dialer));
-            }
-            let or = |bytes, default| if bytes == 0 { default } else { bytes };
-            let (user, token) = match connection.credentials {
-                // As Go's client: without a password there is nobody to log in.
-                Some(Credentials::User(name, password)) => {
-                    let is_whole = !name.is_empty() && !password.is_empty();
-                    (is_whole.then_some((name, password)), None)
-                }
-                Some(Credentials::Token(token)) => (None, Some(token)),
-                None => (None, None),
-            };
-            let client = GrpcClient {
-                channels: Channels::new(channels),
-                user,
-                token: Arc::default(),
-                limits: Limits {
-                    send: or(connection.max_request_bytes, DEFAULT_SEND_BYTES),
-                    receive: or(connection.max_receive_bytes, DEFAULT_RECEIVE_BYTES),
-                },
-            };
-            match token {
-                Some(token) => client.take_token(&token)?,
-                None => client.log_in().await?,
-            }
-            return Ok(client);
+    /// Connects to the first endpoint that answers, and logs in if there are credentials.
+    pub(crate) async fn connect(mut connection: Connection) -> Result<GrpcClient, RpcError> {
+        if connection.dial_timeout.is_zero() {
+            // As in Go.
+            connection.dial_timeout = Duration::MAX;
         }
-        Err(failure)
+        let mut dialers = Dialers::new(&connection.tls)?;
+        let mut targets = Vec::with_capacity(connection.endpoints.len());
+        for text in &connection.endpoints {
+            let (endpoint, dialer) = dialers.endpoint(text)?;
+            targets.push(Target { text, endpoint: tuned(endpoint, &connection), dialer });
+        }
+        let (place, first) = first_to_answer(&targets, connection.dial_timeout).await?;
+        targets.rotate_left(place);
+        let others = targets.into_iter().skip(1).map(Target::dial_when_needed);
+        let channels = Channels::new(iter::once(first).chain(others).collect());
+        let or = |bytes, default| if bytes == 0 { default } else { bytes };
+        let (user, token) = match connection.credentials {
+            // As Go's client: without a password there is nobody to log in.
+            Some(Credentials::User(name, password)) => {
+                let is_whole = !name.is_empty() && !password.is_empty();
+                (is_whole.then_some((name, password)), None)
+            }
+            Some(Credentials::Token(token)) => (None, Some(token)),
+            None => (None, None),
+        };
+        let client = GrpcClient {
+            channels,
+            user,
+            token: Arc::default(),
+            limits: Limits {
+                send: or(connection.max_request_bytes, DEFAULT_SEND_BYTES),
+                receive: or(connection.max_receive_bytes, DEFAULT_RECEIVE_BYTES),
+            },
+        };
+        match token {
+            Some(token) => client.take_token(&token)?,
+            None => client.log_in().await?,
+        }
+        Ok(client)
     }
 
     /// Gets a token, if there is a name to get it for.
@@ -257,6 +251,65 @@ impl GrpcClient {
     }
 }
 
+/// An endpoint, and how it is reached.
+struct Target<'a> {
+    text: &'a str,
+    endpoint: Endpoint,
+    dialer: Dialer,
+}
+
+impl Target<'_> {
+    fn dial_when_needed(self) -> Channel {
+        self.endpoint.connect_with_connector_lazy(self.dialer)
+    }
+
+    async fn dial(&self) -> Result<Channel, RpcError> {
+        let dialled = self.endpoint.connect_with_connector(self.dialer.clone()).await;
+        dialled.map_err(|error| {
+            let cause = error.source().map_or_else(|| error.to_string(), |e| e.to_string());
+            rpc_error(Code::Unavailable, format!("cannot connect to {}: {cause}", self.text))
+        })
+    }
+
+    /// A connection to a process that answers: one that stands still is connected to as well.
+    async fn dial_and_ask(&self, limit: Duration) -> Result<Channel, RpcError> {
+        let channel = self.dial().await?;
+        let mut client = MaintenanceClient::new(channel.clone());
+        match timeout(limit, client.status(StatusRequest::default())).await {
+            // A refusal is an answer, too.
+            Ok(_) => Ok(channel),
+            Err(_) => Err(rpc_error(Code::DeadlineExceeded, "context deadline exceeded".into())),
+        }
+    }
+}
+
+/// Dials the targets in their order, each when the one before has failed or was silent for a while.
+/// Gives the first that answers, and its place.
+async fn first_to_answer(
+    targets: &[Target<'_>],
+    limit: Duration,
+) -> Result<(usize, Channel), RpcError> {
+    if let [only] = targets {
+        return Ok((0, only.dial().await?));
+    }
+    let mut failure = rpc_error(Code::Unavailable, "no endpoints available".to_owned());
+    let mut waiting = targets.iter().enumerate();
+    let mut dialled = FuturesUnordered::new();
+    loop {
+        if let Some((place, target)) = waiting.next() {
+            let answered = target.dial_and_ask(limit);
+            dialled.push(answered.map_ok(move |channel| (place, channel)));
+        }
+        match timeout(HEAD_START, dialled.next()).await {
+            Ok(Some(Ok(found))) => return Ok(found),
+            Ok(Some(Err(error))) => failure = error,
+            Ok(None) => return Err(failure),
+            // The next one may be quicker.
+            Err(_) => {}
+        }
+    }
+}
+
 fn with_token<Q>(message: Q, token: Option<&Token>) -> Request<Q> {
     let mut request = Request::new(message);
     if let Some(token) = token {
@@ -307,7 +360,7 @@ fn code_of(status: &Status) -> tonic::Code {
 type Cause<'a> = &'a (dyn std::error::Error + 'static);
 
 fn causes(status: &Status) -> impl Iterator<Item = Cause<'_>> {
-    std::iter::successors(status.source(), |error: &Cause<'_>| (*error).source())
+    iter::successors(status.source(), |error: &Cause<'_>| (*error).source())
 }
 
 /// Whether the call never left: there was no connection, or it ended before.
