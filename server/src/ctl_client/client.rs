@@ -7,28 +7,22 @@
 //! A call whose token has aged is made again with a new one; a stream begins with a new one, since
 //! some only say so when it is too late for that.
 
-use std::error::Error as _;
 use std::future::Future;
-use std::iter;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use coracle_core::api::etcdserverpb::*;
 use coracle_core::error::{Code, Error};
 use coracle_ctl::client::{self as ctl_client, Client, Duplex, Replies, Reply, Requests, RpcError};
 use coracle_ctl::environment::{Connection, Credentials};
-use futures_util::stream::FuturesUnordered;
-use futures_util::{StreamExt, TryFutureExt, TryStreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use prost::Message;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::{Channel, Endpoint};
-use tonic::{ConnectError, Request, Response, Status, Streaming};
+use tonic::transport::Channel;
+use tonic::{Request, Response, Status, Streaming};
 
-use super::dial::{Dialer, Dialers};
+use super::channels::{Channels, causes, code_of, is_unsent};
 use crate::grpc::etcdserverpb::auth_client::AuthClient;
 use crate::grpc::etcdserverpb::cluster_client::ClusterClient;
 use crate::grpc::etcdserverpb::kv_client::KvClient;
@@ -39,13 +33,6 @@ use crate::grpc::etcdserverpb::watch_client::WatchClient;
 /// What etcd's client sends at most unless told otherwise, in bytes.
 const DEFAULT_SEND_BYTES: usize = 2 * 1024 * 1024;
 const DEFAULT_RECEIVE_BYTES: usize = i32::MAX as usize;
-/// Pings closer than this are taken for abuse by gRPC servers (etcd's client raises them too).
-const MIN_KEEPALIVE: Duration = Duration::from_secs(10);
-/// Windows large enough that a client of many streams does not stall.
-const STREAM_WINDOW: u32 = 1024 * 1024;
-const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
-/// How long an endpoint is waited for until the next one is tried, too (RFC 8305, section 5).
-const HEAD_START: Duration = Duration::from_millis(250);
 /// How often a call is made while users and roles change under it.
 const MAX_ATTEMPTS: u32 = 10;
 /// Requests of a stream that wait to be sent.
@@ -62,34 +49,6 @@ pub(crate) struct GrpcClient {
 }
 
 type Token = MetadataValue<Ascii>;
-
-/// Connections to all endpoints, dialled when they are needed. One is used until it fails.
-#[derive(Clone)]
-struct Channels {
-    all: Arc<[Channel]>,
-    current: Arc<AtomicUsize>,
-}
-
-impl Channels {
-    fn new(all: Vec<Channel>) -> Channels {
-        Channels { all: all.into(), current: Arc::default() }
-    }
-
-    /// The connection to use, and its number.
-    fn current(&self) -> (usize, Channel) {
-        let number = self.current.load(Ordering::Relaxed);
-        (number, self.all[number].clone())
-    }
-
-    /// Notes how a call on connection `number` failed: the next one is used if nobody was met.
-    fn failed(&self, number: usize, status: &Status) {
-        if code_of(status) == tonic::Code::Unavailable {
-            let next = (number + 1) % self.all.len();
-            // Unless another call has moved on already.
-            _ = self.current.compare_exchange(number, next, Ordering::Relaxed, Ordering::Relaxed);
-        }
-    }
-}
 
 /// The largest messages, in bytes.
 #[derive(Clone, Copy)]
@@ -121,21 +80,8 @@ use Effect::{Reads, Writes};
 
 impl GrpcClient {
     /// Connects to the first endpoint that answers, and logs in if there are credentials.
-    pub(crate) async fn connect(mut connection: Connection) -> Result<GrpcClient, RpcError> {
-        if connection.dial_timeout.is_zero() {
-            // As in Go.
-            connection.dial_timeout = Duration::MAX;
-        }
-        let mut dialers = Dialers::new(&connection.tls)?;
-        let mut targets = Vec::with_capacity(connection.endpoints.len());
-        for text in &connection.endpoints {
-            let (endpoint, dialer) = dialers.endpoint(text)?;
-            targets.push(Target { text, endpoint: tuned(endpoint, &connection), dialer });
-        }
-        let (place, first) = first_to_answer(&targets, connection.dial_timeout).await?;
-        targets.rotate_left(place);
-        let others = targets.into_iter().skip(1).map(Target::dial_when_needed);
-        let channels = Channels::new(iter::once(first).chain(others).collect());
+    pub(crate) async fn connect(connection: Connection) -> Result<GrpcClient, RpcError> {
+        let channels = Channels::connect(&connection).await?;
         let or = |bytes, default| if bytes == 0 { default } else { bytes };
         let (user, token) = match connection.credentials {
             // As Go's client: without a password there is nobody to log in.
@@ -244,68 +190,9 @@ impl GrpcClient {
             };
             self.channels.failed(number, &status);
             tried += 1;
-            if tried == self.channels.all.len() || !may_repeat(effect, &status) {
+            if tried == self.channels.count() || !may_repeat(effect, &status) {
                 return Err(status);
             }
-        }
-    }
-}
-
-/// An endpoint, and how it is reached.
-struct Target<'a> {
-    text: &'a str,
-    endpoint: Endpoint,
-    dialer: Dialer,
-}
-
-impl Target<'_> {
-    fn dial_when_needed(self) -> Channel {
-        self.endpoint.connect_with_connector_lazy(self.dialer)
-    }
-
-    async fn dial(&self) -> Result<Channel, RpcError> {
-        let dialled = self.endpoint.connect_with_connector(self.dialer.clone()).await;
-        dialled.map_err(|error| {
-            let cause = error.source().map_or_else(|| error.to_string(), |e| e.to_string());
-            rpc_error(Code::Unavailable, format!("cannot connect to {}: {cause}", self.text))
-        })
-    }
-
-    /// A connection to a process that answers: one that stands still is connected to as well.
-    async fn dial_and_ask(&self, limit: Duration) -> Result<Channel, RpcError> {
-        let channel = self.dial().await?;
-        let mut client = MaintenanceClient::new(channel.clone());
-        match timeout(limit, client.status(StatusRequest::default())).await {
-            // A refusal is an answer, too.
-            Ok(_) => Ok(channel),
-            Err(_) => Err(rpc_error(Code::DeadlineExceeded, "context deadline exceeded".into())),
-        }
-    }
-}
-
-/// Dials the targets in their order, each when the one before has failed or was silent for a while.
-/// Gives the first that answers, and its place.
-async fn first_to_answer(
-    targets: &[Target<'_>],
-    limit: Duration,
-) -> Result<(usize, Channel), RpcError> {
-    if let [only] = targets {
-        return Ok((0, only.dial().await?));
-    }
-    let mut failure = rpc_error(Code::Unavailable, "no endpoints available".to_owned());
-    let mut waiting = targets.iter().enumerate();
-    let mut dialled = FuturesUnordered::new();
-    loop {
-        if let Some((place, target)) = waiting.next() {
-            let answered = target.dial_and_ask(limit);
-            dialled.push(answered.map_ok(move |channel| (place, channel)));
-        }
-        match timeout(HEAD_START, dialled.next()).await {
-            Ok(Some(Ok(found))) => return Ok(found),
-            Ok(Some(Err(error))) => failure = error,
-            Ok(None) => return Err(failure),
-            // The next one may be quicker.
-            Err(_) => {}
         }
     }
 }
@@ -322,15 +209,6 @@ fn may_repeat(effect: Effect, status: &Status) -> bool {
     causes(status).any(is_unsent) || effect == Reads && code_of(status) == tonic::Code::Unavailable
 }
 
-fn tuned(endpoint: Endpoint, connection: &Connection) -> Endpoint {
-    endpoint
-        .connect_timeout(connection.dial_timeout)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .http2_keep_alive_interval(connection.keepalive_time.max(MIN_KEEPALIVE))
-        .keep_alive_timeout(connection.keepalive_timeout)
-}
-
 pub(crate) fn rpc_error(code: Code, message: String) -> RpcError {
     RpcError { code: code as u32, message }
 }
@@ -345,27 +223,6 @@ fn status_error(status: Status) -> RpcError {
         }
     }
     RpcError { code: code_of(&status) as u32, message }
-}
-
-/// As etcd's client has it: whatever becomes of a connection, its calls met nobody. tonic takes
-/// some of that for canceled or unknown.
-fn code_of(status: &Status) -> tonic::Code {
-    let is_broken = |cause: Cause<'_>| cause.downcast_ref().is_some_and(h2::Error::is_io);
-    match causes(status).any(|cause| is_unsent(cause) || is_broken(cause)) {
-        true => tonic::Code::Unavailable,
-        false => status.code(),
-    }
-}
-
-type Cause<'a> = &'a (dyn std::error::Error + 'static);
-
-fn causes(status: &Status) -> impl Iterator<Item = Cause<'_>> {
-    iter::successors(status.source(), |error: &Cause<'_>| (*error).source())
-}
-
-/// Whether the call never left: there was no connection, or it ended before.
-fn is_unsent(cause: Cause<'_>) -> bool {
-    cause.is::<ConnectError>() || cause.downcast_ref().is_some_and(hyper::Error::is_canceled)
 }
 
 /// A generated client on `channel`, with this client's limits.

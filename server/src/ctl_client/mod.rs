@@ -1,6 +1,7 @@
 //! `coracle ctl` (and `etcdctl`): the commands of [`coracle_ctl`] on this machine's terminal, files
 //! and network.
 
+mod channels;
 pub(crate) mod client;
 mod dial;
 mod fetch;
