@@ -24,6 +24,7 @@ mod platform;
 
 pub mod codec;
 pub mod ctl_client;
+pub mod descriptors;
 pub mod grpc;
 pub mod logging;
 pub mod supervisor;

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use coracle_core::node::{ETCD_VERSION, StopReason};
 use coracle_server::config::{self, Config, ConfigError, Parsed, Warning};
 use coracle_server::logging::FATAL;
-use coracle_server::{ctl_client, logging, server::Server, supervisor, tcp_gateway, utl};
+use coracle_server::{ctl_client, descriptors, logging, server::Server, supervisor, tcp_gateway, utl};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Threads allocate and free the parts of every request; see `Cargo.toml` for the choice.
@@ -127,6 +127,8 @@ fn grpc_proxy() -> ExitCode {
 
 /// Serves until a signal, or until the node stops.
 fn run(config: Config) -> Result<ExitCode> {
+    descriptors::raise()?;
+    ignore_strangers();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (server, ended) = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).context("cannot watch signals")?;
@@ -160,9 +162,23 @@ fn run(config: Config) -> Result<ExitCode> {
     match ended {
         End::Signal(signal) => Ok(die_of(signal)),
         End::Node(reason) => {
+            if matches!(reason, StopReason::Removed) {
+                let error = "the member has been permanently removed from the cluster";
+                tracing::warn!(error, "server error");
+                tracing::warn!("data-dir used by this member must be removed");
+            }
             tracing::info!(?reason, "the member has stopped");
             Ok(ExitCode::SUCCESS)
         }
+    }
+}
+
+/// Go's programs live on when they are sent signals without a meaning to them; scripts that rotate
+/// logs do send some.
+fn ignore_strangers() {
+    for number in [libc::SIGUSR1, libc::SIGUSR2, libc::SIGALRM] {
+        // SAFETY: the call takes plain numbers, and nothing else here handles these signals.
+        unsafe { libc::signal(number, libc::SIG_IGN) };
     }
 }
 

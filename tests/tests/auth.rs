@@ -199,6 +199,42 @@ async fn tokens_of_both() -> Result<()> {
     Ok(())
 }
 
+/// The password `changed`, hashed with the least cost, in base64.
+const HASH: &str =
+    "JDJhJDA0JFpzTmZZcUxOUUM5UzZ3VDZieUo5a3VRY0RvOUNCU0dhcDEvd0Jhanp3SGZmd213VGNmRmhh";
+
+#[tokio::test]
+async fn auth_05_a_password_may_come_hashed() {
+    for kind in [Kind::Etcd, Kind::Coracle] {
+        hashed(kind).await.unwrap_or_else(|error| panic!("{kind:?}: {error:#}"));
+    }
+}
+
+async fn hashed(kind: Kind) -> Result<()> {
+    let cluster = Cluster::start_with(kind, 1, &FLAGS)?;
+    let channel = Channel::from_shared(cluster.endpoint(0))?.connect().await?;
+    prepare(&channel).await?;
+    let client = AuthClient::new(channel.clone());
+    let root = token_of("root", &channel).await?;
+    let change = async |name: &str, hash: &str| {
+        let request = AuthUserChangePasswordRequest {
+            name: name.to_owned(),
+            hashed_password: hash.to_owned(),
+            ..Default::default()
+        };
+        let changed = client.clone().user_change_password(with_token(request, root.clone())).await;
+        changed.err().map(|status| status.message().to_owned())
+    };
+    let useless = "auth: authentication failed, password was given for no password user";
+    ensure!(change("mallory", "no base64!").await.as_deref() == Some(useless));
+    let unknown = change("nobody", HASH).await;
+    ensure!(unknown.as_deref() == Some("etcdserver: user name not found"), "{unknown:?}");
+    ensure!(change("mallory", HASH).await.is_none());
+    let login = AuthenticateRequest { name: "mallory".into(), password: "changed".into() };
+    client.clone().authenticate(login).await?;
+    Ok(())
+}
+
 #[tokio::test]
 async fn auth_07_a_streamed_range_ends_when_rights_change() {
     rights_of_a_stream().await.unwrap_or_else(|error| panic!("{error:#}"));

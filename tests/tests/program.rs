@@ -1,8 +1,11 @@
 //! The server as a program: exit statuses and texts beside real etcd's, what supervisors wait for.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -162,6 +165,51 @@ fn cfg_05_tls_01_a_static_pods_command_line_starts() -> Result<()> {
     let id = Pid::from_child(&child.0);
     kill_process(id, Signal::TERM)?;
     assert_eq!(child.0.wait()?.signal(), Some(Signal::TERM.as_raw()), "FS-02");
+    Ok(())
+}
+
+/// A server that may open `files` at most.
+fn with_files(files: u32, folder: &Path, client: u16) -> Result<Command> {
+    coracle_as_etcd(folder)?;
+    let (url, peer) = (format!("http://127.0.0.1:{client}"), free_port()?);
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\"")])
+        .arg(folder.join("etcd"))
+        .arg(format!("--data-dir={}", folder.join("data").display()))
+        .args([format!("--listen-client-urls={url}"), format!("--advertise-client-urls={url}")])
+        .arg(format!("--listen-peer-urls=http://127.0.0.1:{peer}"))
+        .arg(format!("--initial-advertise-peer-urls=http://127.0.0.1:{peer}"))
+        .arg(format!("--initial-cluster=default=http://127.0.0.1:{peer}"));
+    Ok(command)
+}
+
+/// What a member needs for its files is not for clients, however many there are.
+#[test]
+fn w_04_connections_leave_a_member_its_files() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let client = free_port()?;
+    let few = with_files(150, folder.path(), client)?.output()?;
+    let text = String::from_utf8_lossy(&few.stderr);
+    ensure!(text.contains("file descriptor limit of etcd process is too low"), "{text}");
+    ensure!(few.status.code() == Some(1), "{}", few.status);
+
+    let _member =
+        Running(with_files(200, folder.path(), client)?.stderr(Stdio::null()).spawn()?);
+    let address = format!("127.0.0.1:{client}");
+    eventually("the member", || {
+        http_get(&address, "/health").is_ok_and(|page| page.contains("\"health\":\"true\""))
+    })?;
+    let mut first = TcpStream::connect(&address)?;
+    let others = (0..250).map(|_| TcpStream::connect(&address));
+    let _others = others.collect::<Result<Vec<_>, _>>()?;
+    first.set_read_timeout(Some(DEADLINE))?;
+    first.write_all(
+        b"POST /v3/maintenance/defragment HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}",
+    )?;
+    let mut answer = [0; 12];
+    first.read_exact(&mut answer)?;
+    ensure!(&answer == b"HTTP/1.1 200", "{}", String::from_utf8_lossy(&answer));
     Ok(())
 }
 

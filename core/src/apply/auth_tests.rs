@@ -145,3 +145,23 @@ fn auth_06_an_alarm_does_not_stop_the_checks() {
     assert_eq!(member.apply(&alice, put("a")), Err(Error::NoSpace));
     assert!(member.apply(&alice, delete("a")).is_ok());
 }
+
+#[test]
+fn auth_07_an_old_token_may_end_leases_but_those_with_keys() {
+    let mut member = Member::new();
+    for id in [7, 8, 9] {
+        let grant = pb::LeaseGrantRequest { id, ttl: 60 };
+        assert!(member.apply(&Identity::Internal, Request::LeaseGrant(grant)).is_ok());
+    }
+    for lease in [8, 9] {
+        let put = pb::PutRequest { key: "a".into(), lease, ..Default::default() };
+        assert!(member.apply(&Identity::Internal, Request::Put(put)).is_ok());
+    }
+    let (root, alice) = (member.user("root"), member.user("alice"));
+    member.change(AuthRequest::RoleAdd(pb::AuthRoleAddRequest { name: "other".to_owned() }));
+    let revoke = |id| Request::LeaseRevoke(pb::LeaseRevokeRequest { id });
+    assert!(member.apply(&alice, revoke(7)).is_ok(), "it has no keys");
+    assert!(member.apply(&alice, revoke(8)).is_ok(), "its key went to the other lease");
+    assert_eq!(member.apply(&alice, revoke(9)), Err(Error::AuthOldRevision));
+    assert!(member.apply(&root, revoke(9)).is_ok());
+}

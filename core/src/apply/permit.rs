@@ -64,19 +64,17 @@ impl Permit<'_> {
     /// Whether a lease may be renewed or revoked: its keys would live on or go. One without keys
     /// is anybody's who is somebody.
     pub fn lease_change(&self, id: i64) -> Result<(), Error> {
-        self.keys(|rights| self.may_write_keys_of(rights, id))
+        self.lease(Rights::may_write, |may| self.leases.every_key(id, may))
     }
 
     /// Whether `keys` may be told.
     pub fn tell_keys<'k>(&self, mut keys: impl Iterator<Item = &'k Bytes>) -> Result<(), Error> {
-        self.keys(|rights| keys.all(|key| rights.may_read(&KeyRange::Key(key))))
+        self.lease(Rights::may_read, |may| keys.all(|key| may(key)))
     }
 
     /// Whether the keys of a lease may be told.
     fn lease_keys(&self, id: i64) -> Result<(), Error> {
-        self.keys(|rights| {
-            self.leases.every_key(id, &mut |key| rights.may_read(&KeyRange::Key(key)))
-        })
+        self.lease(Rights::may_read, |may| self.leases.every_key(id, may))
     }
 
     /// Whether the keys of all of these leases may be told.
@@ -92,6 +90,30 @@ impl Permit<'_> {
             Some(rights) if !rights.is_admin() && !may(&rights) => Err(Error::PermissionDenied),
             _ => Ok(()),
         }
+    }
+
+    /// Asks `may` of the keys of a lease, through which `every` goes. An old revision matters where
+    /// there is a key to judge, as in etcd: tokens that are signed (JWT) age with every change of a
+    /// user, and leases would end with them.
+    fn lease(
+        &self,
+        may: impl Fn(&Rights, &KeyRange<'_>) -> bool,
+        every: impl FnOnce(&mut dyn FnMut(&[u8]) -> bool) -> bool,
+    ) -> Result<(), Error> {
+        let rights = match self.auth.rights_of(self.who)? {
+            Some(rights) if !rights.is_admin() => rights,
+            _ => return Ok(()),
+        };
+        let mut judged = Ok(());
+        every(&mut |key| {
+            judged = match may(&rights, &KeyRange::Key(key)) {
+                _ if self.auth.is_old(self.who) => Err(Error::AuthOldRevision),
+                true => Ok(()),
+                false => Err(Error::PermissionDenied),
+            };
+            judged.is_ok()
+        });
+        judged
     }
 
     fn may_do(&self, rights: &Rights, txn: &TxnRequest) -> bool {

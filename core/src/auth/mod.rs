@@ -32,6 +32,7 @@ mod tokens;
 
 pub use identity::{Caller, Credentials, Identity};
 pub use rights::Rights;
+pub(crate) use store::password_for_nobody;
 pub use store::{AuthStore, LoadedAuth, StoredAuth};
 pub use tokens::{Lookup, SimpleTokens, TOKEN_LETTERS};
 

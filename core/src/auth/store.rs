@@ -205,6 +205,13 @@ impl AuthStore {
     /// Checks that `who` has the role root. As in etcd, an old revision does not matter here: an
     /// administrator's own changes make its token old.
     pub fn check_admin(&self, who: &Identity) -> Result<(), Error> {
+        if let Identity::User { name, .. } = who
+            && !name.is_empty()
+            && self.is_enabled()
+            && !self.lock().users.contains_key(name)
+        {
+            return Err(Error::UserNotFound);
+        }
         match self.rights_of(who)? {
             Some(rights) if !rights.is_admin() => Err(Error::PermissionDenied),
             _ => Ok(()),
@@ -220,12 +227,15 @@ impl AuthStore {
 
     /// The rights of `who` on keys; `None` where everything is permitted.
     pub fn current_rights(&self, who: &Identity) -> Result<Option<Arc<Rights>>, Error> {
-        match who {
-            Identity::User { revision, .. } if self.is_enabled() && *revision < self.revision() => {
-                Err(Error::AuthOldRevision)
-            }
-            _ => self.rights_of(who),
+        match self.is_enabled() && self.is_old(who) {
+            true => Err(Error::AuthOldRevision),
+            false => self.rights_of(who),
         }
+    }
+
+    /// Whether users or roles have changed since `who` was identified.
+    pub fn is_old(&self, who: &Identity) -> bool {
+        matches!(who, Identity::User { revision, .. } if *revision < self.revision())
     }
 
     /// After a read: whether what it was permitted by still holds. AUTH-07.
@@ -240,7 +250,8 @@ impl AuthStore {
         }
     }
 
-    fn rights_of(&self, who: &Identity) -> Result<Option<Arc<Rights>>, Error> {
+    /// The rights of `who` on keys, however old it is; `None` where everything is permitted.
+    pub fn rights_of(&self, who: &Identity) -> Result<Option<Arc<Rights>>, Error> {
         if !self.is_enabled() {
             return Ok(None);
         }
@@ -263,11 +274,16 @@ impl AuthStore {
 
 /// Refuses the password of a user that was made without one. etcd has no code for it.
 pub(super) fn check_has_password(user: &User) -> Result<(), Error> {
-    if user.options.as_ref().is_some_and(|options| options.no_password) {
-        let text = "auth: authentication failed, password was given for no password user";
-        return Err(Error::Other(crate::error::Code::Unknown, text.to_owned()));
+    match user.options.as_ref().is_some_and(|options| options.no_password) {
+        true => Err(password_for_nobody()),
+        false => Ok(()),
     }
-    Ok(())
+}
+
+/// What etcd says of a password that it cannot use.
+pub(crate) fn password_for_nobody() -> Error {
+    let text = "auth: authentication failed, password was given for no password user";
+    Error::Other(crate::error::Code::Unknown, text.to_owned())
 }
 
 fn put_revision(backend: &Backend, revision: u64) {

@@ -13,7 +13,9 @@ use crate::api::coraclepb::command::Request as CommandRequest;
 use crate::api::coraclepb::{AuthCommand, Authenticate};
 use crate::api::etcdserverpb as pb;
 use crate::apply::{Permit, Reply};
-use crate::auth::{Caller, Credentials, Identity, Lookup, SimpleTokens};
+use crate::auth::{
+    Caller, Credentials, Identity, Lookup, SimpleTokens, password_for_nobody,
+};
 use crate::error::{Code, Error};
 use crate::limits::MAX_PASSWORD_BYTES;
 use crate::platform::{Passwords, Platform};
@@ -134,6 +136,17 @@ impl<P: Platform> Node<P> {
             return Err(Error::Other(Code::Unknown, text));
         }
         self.passwords()?.hash(password).await
+    }
+
+    /// A password that its client has hashed, in base64.
+    async fn take_hash(&self, by: &Caller, user: &str, hashed: &str) -> Result<String, Error> {
+        self.linearize().await?;
+        self.require_admin(by).await?;
+        match self.passwords()?.decode(hashed) {
+            Some(hash) => Ok(hash),
+            // Who does not exist is told first.
+            None => self.auth.user_roles(user).and_then(|_| Err(password_for_nobody())),
+        }
     }
 
     fn passwords(&self) -> Result<Arc<dyn Passwords>, Error> {
@@ -267,10 +280,12 @@ impl<P: Platform> Node<P> {
         mut request: pb::AuthUserChangePasswordRequest,
     ) -> Result<pb::AuthUserChangePasswordResponse, Error> {
         let password = std::mem::take(&mut request.password);
+        let hashed = std::mem::take(&mut request.hashed_password);
         // As in etcd, an empty password is none: nobody logs in with it.
-        request.hashed_password = match password.is_empty() {
-            true => String::new(),
-            false => self.hash_password(by, password).await?,
+        request.hashed_password = match (password.is_empty(), hashed.is_empty()) {
+            (true, true) => String::new(),
+            (true, false) => self.take_hash(by, &request.name, &hashed).await?,
+            (false, _) => self.hash_password(by, password).await?,
         };
         self.change_auth(by, AuthRequest::UserChangePassword(request)).await?;
         Ok(pb::AuthUserChangePasswordResponse { header: self.auth_header() })

@@ -33,9 +33,13 @@ impl<P: Platform> Node<P> {
     pub async fn member_add(
         &self,
         by: &Caller,
-        request: pb::MemberAddRequest,
+        mut request: pb::MemberAddRequest,
     ) -> Result<pb::MemberAddResponse, Error> {
+        for url in &mut request.peer_ur_ls {
+            *url = url.trim().to_owned();
+        }
         check_peer_urls(&request.peer_ur_ls)?;
+        request.peer_ur_ls.sort();
         let who = self.require_admin(by).await?;
         self.check_started(&request)?;
         self.check_quorum_with_one_more().await?;

@@ -98,7 +98,12 @@ impl<P: Platform> Node<P> {
             errors.push(Error::NoLeader.message().to_owned());
         }
         errors.extend(info.alarms.iter().map(|alarm| {
-            format!("memberID:{} alarm:{} ", alarm.member_id, alarm.alarm().as_str_name())
+            // As Go prints a message: without what has its default.
+            let member = match alarm.member_id {
+                0 => String::new(),
+                id => format!("memberID:{id} "),
+            };
+            format!("{member}alarm:{} ", alarm.alarm().as_str_name())
         }));
         Ok(pb::StatusResponse {
             header: Some(self.header(info.revision)),

@@ -65,6 +65,9 @@ pub trait Passwords: Send + Sync + 'static {
     /// The password as it is stored.
     fn hash(&self, password: String) -> BoxFuture<'static, Result<String, Error>>;
 
+    /// A hash that a client made, as it is stored; it comes in base64. None if it is no such text.
+    fn decode(&self, hash: &str) -> Option<String>;
+
     /// Whether the password is the one that was hashed. Without a hash the answer is no, and takes
     /// as long.
     fn verify(

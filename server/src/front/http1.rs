@@ -46,6 +46,8 @@ pub(super) async fn serve<H: Handler>(
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
+        // As Go writes them: there are scripts that look for `Content-Type`.
+        .title_case_headers(true)
         .header_read_timeout(limits::HEADER_DEADLINE)
         .max_buf_size(limits::HTTP1_BUFFER);
     let connection = builder.serve_connection(TokioIo::new(socket.io(replay)), service);

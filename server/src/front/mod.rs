@@ -36,7 +36,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::AsyncReadExt;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -45,6 +45,7 @@ use self::call::{Call, Status};
 pub(crate) use self::http2::unknown_method;
 use self::io::Socket;
 use crate::config::settings::KeepaliveConfig;
+use crate::descriptors;
 use crate::net::{Accepted, Bare, Listener, Stream};
 use crate::tls::{self, Acceptor};
 
@@ -163,8 +164,8 @@ impl Front {
     }
 }
 
-/// An accepted connection on its way to its thread.
-type Handed = (Accepted, Settings);
+/// An accepted connection on its way to its thread, with its place among those of its listener.
+type Handed = (Accepted, Settings, OwnedSemaphorePermit);
 
 /// Hands accepted sockets to the threads in turn. An error of `accept` (no file descriptors, a
 /// client that left) never ends the loop.
@@ -178,14 +179,21 @@ async fn accept(
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "cannot watch a listening socket"),
     };
+    // Who finds no place waits in the listener's backlog.
+    let places = Arc::new(Semaphore::new(descriptors::for_clients()));
     let mut next = 0;
     loop {
+        let accept_next = async {
+            // The semaphore is never closed.
+            let place = places.clone().acquire_owned().await.map_err(std_io::Error::other)?;
+            Ok::<_, std_io::Error>((listener.accept().await?, place))
+        };
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = accept_next => accepted,
             () = stopping.cancelled() => return,
         };
-        let stream = match accepted {
-            Ok(stream) => stream,
+        let (stream, place) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection; trying again");
                 sleep(limits::ACCEPT_PAUSE).await;
@@ -194,7 +202,7 @@ async fn accept(
         };
         let queue = &queues[next % queues.len()];
         next = next.wrapping_add(1);
-        if queue.send((stream, settings.clone())).await.is_err() {
+        if queue.send((stream, settings.clone(), place)).await.is_err() {
             return;
         }
     }
@@ -212,9 +220,12 @@ async fn serve_accepted<H: Handler>(
             next = accepted.recv() => next,
             () = stopping.cancelled() => None,
         };
-        let Some((stream, settings)) = next else { break };
+        let Some((stream, settings, place)) = next else { break };
         let connection = connection(stream, settings, handler.clone(), stopping.clone());
-        connections.spawn(connection);
+        connections.spawn(async move {
+            connection.await;
+            drop(place);
+        });
     }
     connections.close();
     _ = timeout(limits::STOP_GRACE + Duration::from_secs(1), connections.wait()).await;

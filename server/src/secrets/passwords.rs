@@ -7,6 +7,8 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use coracle_core::error::{Code, Error};
 use coracle_core::limits::MAX_PASSWORD_JOBS;
@@ -67,6 +69,10 @@ impl Passwords for BcryptThreads {
     fn hash(&self, password: String) -> BoxFuture<'static, Result<String, Error>> {
         let cost = self.cost;
         self.run(move || hash(&password, cost))
+    }
+
+    fn decode(&self, hash: &str) -> Option<String> {
+        String::from_utf8(STANDARD.decode(hash).ok()?).ok()
     }
 
     fn verify(
