@@ -61,6 +61,9 @@ pub enum ServeError {
     Tls(String),
     #[error("cannot lock the memory (--memory-mlock): {0}; raise the limit (ulimit -l)")]
     Memory(io::Error),
+    /// etcd's words.
+    #[error("error setting up initial cluster: {0}")]
+    InitialCluster(String),
     #[error(transparent)]
     Discovery(#[from] DiscoveryError),
     #[error("{0}")]
@@ -283,6 +286,9 @@ async fn open_disk(config: &mut Config) -> Result<(Arc<NativeDisk>, bool), Serve
         .map_err(ServeError::Adoption)?;
     let is_new = !disk.is_used().map_err(|cause| unusable(&config.data_dir, cause))?;
     if is_new {
+        if let Some(fault) = config.initial_cluster_fault.take() {
+            return Err(ServeError::InitialCluster(fault));
+        }
         discover(&config.discovery, &mut config.node).await?;
     }
     Ok((disk, is_new))

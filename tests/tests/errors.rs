@@ -345,6 +345,32 @@ fn errors_of_a_cluster_without_its_quorum_have_etcd_s_code_and_text() {
     }
 }
 
+#[test]
+fn cl_01_peer_urls_are_trimmed_and_sorted_and_have_no_path() {
+    const ADD: &str = "/etcdserverpb.Cluster/MemberAdd";
+    let add = |urls: &[&str]| MemberAddRequest {
+        peer_ur_ls: urls.iter().map(|url| (*url).to_owned()).collect(),
+        is_learner: true,
+    };
+    let (invalid, taken) =
+        ("etcdserver: given member URLs are invalid", "etcdserver: Peer URLs already exists");
+    for kind in [Kind::Etcd, Kind::Coracle] {
+        let cluster = Cluster::start(kind, 1).expect("a cluster starts");
+        block_on(async {
+            let client = RawClient::connect(cluster.endpoint(0)).await?;
+            let path = case(ADD, add(&["http://127.0.0.1:1/"]), Code::InvalidArgument, invalid);
+            check(kind, &client, vec![path]).await?;
+            let two = add(&["http://127.0.0.1:2", " http://127.0.0.1:1"]);
+            let added = client.call(ADD, two.encode_to_vec().into()).await?;
+            let added = MemberAddResponse::decode(added)?.member.context("a member")?;
+            ensure!(added.peer_ur_ls == ["http://127.0.0.1:1", "http://127.0.0.1:2"], "{added:?}");
+            let again = add(&["http://127.0.0.1:2 "]);
+            let again = case(ADD, again, Code::FailedPrecondition, taken);
+            check(kind, &client, vec![again]).await
+        });
+    }
+}
+
 /// Whether the members that there are bear another one is asked before what is wrong with it.
 #[test]
 fn cl_01_a_cluster_does_not_grow_while_a_voter_is_not_there() {

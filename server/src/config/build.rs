@@ -49,7 +49,7 @@ pub(super) fn build(mut values: Values) -> Result<Config, String> {
             return Err(format!("--{name} is empty: a member must listen somewhere"));
         }
     }
-    let node = node_config(&values)?;
+    let (node, initial_cluster_fault) = node_config(&values)?;
     check_gates(&values)?;
     if log.outputs.iter().any(LogOutput::wants_more_than_rotation) {
         values.warnings.push(Warning::Text(
@@ -66,6 +66,7 @@ pub(super) fn build(mut values: Values) -> Result<Config, String> {
     };
     let max_streams = number(&values, "max-concurrent-streams").clamp(1, MAX_CONCURRENT_STREAMS);
     Ok(Config {
+        initial_cluster_fault,
         data_dir: data_dir.into(),
         wal_dir: Some(text(&values, "wal-dir")).filter(|path| !path.is_empty()).map(Into::into),
         listen_client_urls,
@@ -89,7 +90,8 @@ pub(super) fn build(mut values: Values) -> Result<Config, String> {
             enable_grpc_gateway: boolean(&values, "enable-grpc-gateway"),
             gateway_error_key: boolean(&values, "gateway-error-key"),
             extensive_metrics: values.get("metrics") == "extensive",
-            pprof: boolean(&values, "enable-pprof"),
+            // As in etcd, whoever looks for something wants these pages too.
+            pprof: boolean(&values, "enable-pprof") || log.level == tracing::Level::DEBUG,
         },
         grpc_reflection: boolean(&values, "enable-grpc-reflection"),
         auth: auth::read(&mut values)?,
@@ -114,11 +116,15 @@ fn front_threads(values: &Values) -> usize {
     }
 }
 
-fn node_config(values: &Values) -> Result<NodeConfig, String> {
+/// What the node is started with, and what is wrong with the initial cluster.
+fn node_config(values: &Values) -> Result<(NodeConfig, Option<String>), String> {
     let name = text(values, "name");
     let advertise_peer_urls = advertised_peer_urls(values)?;
     let mut advertise_client_urls = advertised_client_urls(values)?;
-    let initial_cluster = initial_cluster(values, &name, &advertise_peer_urls)?;
+    let (initial_cluster, fault) = match initial_cluster(values, &name, &advertise_peer_urls) {
+        Ok(cluster) => (cluster, None),
+        Err(fault) => (Vec::new(), Some(fault)),
+    };
     let (heartbeat, election) = timers(values)?;
     if values.is_given("listen-client-urls") && !values.is_given("advertise-client-urls") {
         // A file keeps the default.
@@ -130,7 +136,7 @@ fn node_config(values: &Values) -> Result<NodeConfig, String> {
     }
     advertise_client_urls.sort();
     let size = |flag| usize::try_from(number(values, flag)).map_err(|error| error.to_string());
-    Ok(NodeConfig {
+    let node = NodeConfig {
         initial_cluster,
         initial_cluster_token: text(values, "initial-cluster-token"),
         initial_cluster_state: match values.get("initial-cluster-state") {
@@ -181,7 +187,8 @@ fn node_config(values: &Values) -> Result<NodeConfig, String> {
         force_new_cluster: boolean(values, "force-new-cluster"),
         advertise_peer_urls,
         ..NodeConfig::single(&name, "")
-    })
+    };
+    Ok((node, fault))
 }
 
 /// A plain number is one of hours, or of revisions; anything else a duration, even where revisions

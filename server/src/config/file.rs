@@ -1,10 +1,11 @@
 //! The configuration file (ETCD.md CFG-02): YAML, of which JSON is a part.
 //!
-//! Keys are flag names, but for a few groups that flags have no names for.
+//! Keys are flag names, but for a few groups that flags have no names for. Their case does not
+//! matter, as it does not to Go's JSON.
 
 use std::fs;
 
-use serde_yaml_ng::{Mapping, Value};
+use serde_yaml_ng::{Mapping, Number, Value};
 
 use super::flags::{self, Flag, Kind};
 use super::sources::Values;
@@ -41,17 +42,19 @@ pub(super) fn read(path: &str) -> Result<Values, ConfigError> {
 /// Takes the entries of a group; the outermost has no name.
 fn take(values: &mut Values, entries: Mapping, group: &str) -> Result<(), String> {
     for (key, value) in entries {
-        let key = key.as_str().unwrap_or_default();
-        if is_group(group, key) {
+        let written = key.as_str().unwrap_or_default();
+        let key = written.to_ascii_lowercase();
+        if is_group(group, &key) {
             match value {
-                Value::Mapping(entries) => take(values, entries, key)?,
+                Value::Mapping(entries) => take(values, entries, &key)?,
                 Value::Null => {}
-                _ => return Err(format!("invalid {key}")),
+                _ => return Err(format!("invalid {written}")),
             }
             continue;
         }
-        let dotted = if group.is_empty() { key.to_owned() } else { format!("{group}.{key}") };
-        let Some(flag) = flags::find(&flag_name(group, key)) else {
+        let dotted =
+            if group.is_empty() { written.to_owned() } else { format!("{group}.{written}") };
+        let Some(flag) = flags::find(&flag_name(group, &key)) else {
             let text = format!("unknown key {dotted:?} in the configuration file");
             values.warnings.push(Warning::Text(text));
             continue;
@@ -96,13 +99,25 @@ fn flag_name(group: &str, key: &str) -> String {
     }
 }
 
+/// A number of the file. Where a whole one is asked for, `8e9` is one: on the way through JSON it
+/// loses its form.
+fn number_text(kind: Kind, number: &Number) -> String {
+    let is_counted =
+        matches!(kind, Kind::Number | Kind::Unsigned32 | Kind::Signed | Kind::Duration);
+    let whole = |float: &f64| is_counted && number.is_f64() && float.fract() == 0.0;
+    let text = match number.as_f64().filter(whole) {
+        Some(float) => format!("{float:.0}"),
+        None => number.to_string(),
+    };
+    if kind == Kind::Duration { text + "ns" } else { text }
+}
+
 /// A value of the file in the form that the flag takes; `None` for an empty one.
 fn flag_value(flag: &'static Flag, value: Value) -> Option<String> {
     let text = match value {
         Value::String(text) => text,
         Value::Bool(value) => value.to_string(),
-        Value::Number(number) if flag.today().kind == Kind::Duration => format!("{number}ns"),
-        Value::Number(number) => number.to_string(),
+        Value::Number(number) => number_text(flag.today().kind, &number),
         Value::Sequence(items) => {
             let texts: Vec<_> =
                 items.into_iter().filter_map(|item| flag_value(flag, item)).collect();

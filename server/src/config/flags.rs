@@ -31,6 +31,8 @@ pub(super) enum Kind {
     /// `Name=true,Name=false`: feature gates.
     Gates,
     OneOf(&'static [&'static str]),
+    /// Written as a boolean is, with any value: etcd looks at none.
+    Ignored,
 }
 
 /// What a flag does in this server.
@@ -95,14 +97,15 @@ impl Flag {
         }
     }
 
+    /// Whether it stands for itself, without a value after it.
     pub(super) fn is_bool(&'static self) -> bool {
-        self.today().kind == Kind::Bool
+        matches!(self.today().kind, Kind::Bool | Kind::Ignored)
     }
 
     /// Whether `value` is one that this flag takes; if not, why, in the words of Go's flag package.
     pub(super) fn check(&'static self, value: &str) -> Result<(), String> {
         match self.today().kind {
-            Kind::Text | Kind::List => Ok(()),
+            Kind::Text | Kind::List | Kind::Ignored => Ok(()),
             Kind::Bool => go::parse_bool(value).map(drop).map_err(parse_error),
             Kind::Number => go::parse_u64(value, 0).map(drop).map_err(parse_error),
             Kind::Signed => go::parse_i64(value, 0).map(drop).map_err(parse_error),

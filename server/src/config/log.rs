@@ -18,12 +18,13 @@ pub(super) fn log_config(values: &Values) -> Result<LogConfig, String> {
         "capnslog" => return Err("--logger=capnslog is removed in v3.5".to_owned()),
         other => return Err(format!("unknown logger option {other:?}")),
     }
-    let level = match values.get("log-level") {
+    let level = values.get("log-level");
+    let level = match level.to_ascii_lowercase().as_str() {
         "debug" => tracing::Level::DEBUG,
         "info" | "" => tracing::Level::INFO,
         "warn" => tracing::Level::WARN,
         "error" | "dpanic" | "panic" | "fatal" => tracing::Level::ERROR,
-        other => return Err(format!("unrecognized level: {other:?}")),
+        _ => return Err(format!("unrecognized level: {level:?}")),
     };
     let json = match values.get("log-format") {
         "json" | "" => true,
@@ -44,15 +45,15 @@ fn outputs(values: &Values) -> Result<Vec<LogOutput>, String> {
         return Err("multi logoutput for \"default\" is not supported yet".to_owned());
     }
     let rotation = rotation(values)?;
-    let outputs: Vec<_> = names
-        .into_iter()
-        .map(|name| match name.as_str() {
+    let output = |name: String| {
+        Ok(match name.as_str() {
             "default" | "stderr" => LogOutput::Stderr,
             "stdout" => LogOutput::Stdout,
             "systemd/journal" => LogOutput::Journal,
-            _ => LogOutput::File { path: PathBuf::from(name), rotation },
+            _ => LogOutput::File { path: file_path(&name)?, rotation },
         })
-        .collect();
+    };
+    let outputs = names.into_iter().map(output).collect::<Result<Vec<_>, String>>()?;
     let files = outputs.iter().filter(|output| matches!(output, LogOutput::File { .. })).count();
     if rotation.is_some() && files != 1 {
         return Err(ROTATION_NEEDS_A_FILE.to_owned());
@@ -65,6 +66,16 @@ fn outputs(values: &Values) -> Result<Vec<LogOutput>, String> {
         ));
     }
     Ok(outputs)
+}
+
+/// The file of an output: a path, or a URL of one, whose host can only be this one.
+fn file_path(name: &str) -> Result<PathBuf, String> {
+    let Some(located) = name.strip_prefix("file://") else { return Ok(PathBuf::from(name)) };
+    let path = located.strip_prefix("localhost").unwrap_or(located);
+    if !path.starts_with('/') {
+        return Err(format!("file URLs must leave host empty or use localhost: got {name}"));
+    }
+    Ok(PathBuf::from(path))
 }
 
 fn rotation(values: &Values) -> Result<Option<LogRotation>, String> {

@@ -14,6 +14,8 @@ use super::urls::Url;
 #[derive(Clone, Debug)]
 pub struct Config {
     pub node: NodeConfig,
+    /// What is wrong with the initial cluster, at which only a new member looks.
+    pub initial_cluster_fault: Option<String>,
     pub data_dir: PathBuf,
     /// The log's own folder, if `--wal-dir` gives it one.
     pub wal_dir: Option<PathBuf>,

@@ -229,10 +229,6 @@ fn cfg_04_values_must_go_together() {
              \"unix:/path/to/socket\" or \"unixs:/path/to/socket\" \
              (unexpected empty host (http://:1))",
         ),
-        (
-            &["--initial-cluster=default"],
-            "--initial-cluster has \"default\", which is not of the form name=URL",
-        ),
         (&["--logger=foo"], "unknown logger option \"foo\""),
         (&["--logger=capnslog"], "--logger=capnslog is removed in v3.5"),
         (&["--log-level=foo"], "unrecognized level: \"foo\""),
@@ -353,6 +349,87 @@ fn cfg_05_former_names_and_removed_flags_are_taken_with_a_warning() {
 }
 
 #[test]
+fn cfg_05_flags_that_etcd_ignores_take_any_value() {
+    for (name, variable) in
+        [("config", "ETCD_CONFIG"), ("v", "ETCD_V"), ("debug", "ETCD_DEBUG"), ("vv", "ETCD_VV")]
+    {
+        let gone = format!("--{name} is gone from etcd");
+        for config in [
+            config(&[&format!("--{name}=7s")], &[]),
+            // As of a boolean, the value is not the next argument.
+            config(&[&format!("--{name}"), "--name=a"], &[]),
+            config(&[], &[(variable, "7s")]),
+        ] {
+            assert!(texts(&config).iter().any(|text| text.starts_with(&gone)), "{name}");
+        }
+    }
+    let text = "invalid boolean value \"7s\" for -enable-v2: parse error";
+    assert_eq!(error(&["--enable-v2=7s"], &[]), (2, text.to_owned()));
+}
+
+#[test]
+fn cfg_01_values_that_etcd_does_not_check_are_taken() {
+    for (value, extensive) in [("extensive", true), ("Extensive", false), ("foo", false)] {
+        let config = config(&[&format!("--metrics={value}")], &[]);
+        assert_eq!(config.http.extensive_metrics, extensive, "{value}");
+    }
+    config(&["--backend-bbolt-freelist-type=foo"], &[("ETCD_METRICS", "foo")]);
+}
+
+#[test]
+fn cfg_02_keys_have_any_case_and_whole_numbers_any_form() {
+    let path = std::env::temp_dir().join(format!("coracle-case-{}.yml", std::process::id()));
+    let file = path.to_str().unwrap();
+    std::fs::write(
+        &path,
+        "Name: filed\nquota-backend-bytes: 8e9\nmax-txn-ops: 7.0\nlog-level: Warn\n\
+         watch-progress-notify-interval: 5e9\nClient-Transport-Security:\n  Cert-File: a.pem\n\
+         Nonsense: 1\n",
+    )
+    .unwrap();
+    let config = config(&["--config-file", file], &[]);
+    assert_eq!(config.node.name, "filed");
+    assert_eq!((config.node.quota_backend_bytes, config.node.max_txn_ops), (8_000_000_000, 7));
+    assert_eq!(config.node.watch_progress_notify_interval, Duration::from_secs(5));
+    assert_eq!(config.log.level, tracing::Level::WARN);
+    assert_eq!(config.tls.client.cert_file, "a.pem");
+    assert!(texts(&config).iter().any(|text| text.contains("unknown key \"Nonsense\"")));
+    for text in ["max-txn-ops: 7.5", "max-txn-ops: -7.0", "max-txn-ops: .inf"] {
+        std::fs::write(&path, text).unwrap();
+        let (status, error) = error(&["--config-file", file], &[]);
+        assert!(status == 1 && error.contains("for max-txn-ops: parse error"), "{text}: {error}");
+    }
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn log_01_levels_have_any_case_and_debug_serves_profiles() {
+    use tracing::Level;
+    for (given, level, pprof) in [
+        ("INFO", Level::INFO, false),
+        ("Warn", Level::WARN, false),
+        ("debug", Level::DEBUG, true),
+        ("DEBUG", Level::DEBUG, true),
+    ] {
+        let config = config(&[&format!("--log-level={given}")], &[]);
+        assert_eq!((config.log.level, config.http.pprof), (level, pprof), "{given}");
+    }
+    let config = config(&["--enable-pprof"], &[]);
+    assert!(config.http.pprof);
+}
+
+#[test]
+fn log_01_a_file_may_be_given_as_a_url() {
+    for name in ["/tmp/a.log", "file:///tmp/a.log", "file://localhost/tmp/a.log"] {
+        let config = config(&[&format!("--log-outputs={name}")], &[]);
+        let file = LogOutput::File { path: "/tmp/a.log".into(), rotation: None };
+        assert_eq!(config.log.outputs, [file], "{name}");
+    }
+    let text = "file URLs must leave host empty or use localhost: got file://example.com/a.log";
+    assert_eq!(error(&["--log-outputs=file://example.com/a.log"], &[]), (1, text.to_owned()));
+}
+
+#[test]
 fn cmp_06_retentions_are_hours_durations_or_revisions() {
     use coracle_core::node::AutoCompaction::{Periodic, Revision};
     for (mode, retention, expected) in [
@@ -428,12 +505,13 @@ fn another_value(flag: &flags::Flag) -> &'static str {
         ("auto-compaction-retention", _) => "8",
         ("logger", _) => "zap",
         ("log-level", _) => "warn",
+        ("metrics", _) => "extensive",
         ("log-format", _) => "console",
         ("log-outputs", _) => "/tmp/coracle.log",
         ("log-rotation-config-json", _) => r#"{"maxsize":7}"#,
         ("discovery-token", _) => "token",
         ("initial-cluster", _) => "default=http://127.0.0.1:7",
-        (_, flags::Kind::Text) => "7",
+        (_, flags::Kind::Text | flags::Kind::Ignored) => "7",
         (_, flags::Kind::List) => "a,b",
         (_, flags::Kind::Bool) => {
             if flag.default == "true" {
@@ -526,4 +604,13 @@ impl Config {
     fn without_warnings(self) -> Config {
         Config { warnings: Vec::new(), ..self }
     }
+}
+
+/// A member that has data does not look at it, as in etcd.
+#[test]
+fn fs_01_what_is_wrong_with_the_initial_cluster_is_told_later() {
+    let fault = |flag: &str| config(&[flag], &[]).initial_cluster_fault;
+    let wrong = "--initial-cluster has \"default\", which is not of the form name=URL";
+    assert_eq!(fault("--initial-cluster=default").as_deref(), Some(wrong));
+    assert_eq!(fault("--initial-cluster=default=http://localhost:2380"), None);
 }

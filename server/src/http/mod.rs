@@ -14,6 +14,7 @@ mod profile;
 mod vars;
 mod websocket;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -176,6 +177,7 @@ impl Pages {
             return error(StatusCode::NOT_FOUND, "404 page not found");
         }
         if head.method != Method::GET {
+            health::log_refusal(path);
             return method_not_allowed();
         }
         health::page(&self.member, &self.health, path, &query).await
@@ -208,17 +210,37 @@ fn version(cluster: Option<Version>, storage: &str) -> String {
     )
 }
 
-/// The parameters after `?`. None of the values that matter is percent-encoded.
+/// The parameters after `?`.
 struct Query<'a>(&'a str);
 
 impl<'a> Query<'a> {
     /// The values of `name`; empty where it has none.
-    fn all(&self, name: &str) -> impl Iterator<Item = &'a str> {
+    fn all(&self, name: &str) -> impl Iterator<Item = Cow<'a, str>> {
         self.0.split('&').filter_map(move |pair| {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (key == name).then_some(value)
+            if unescaped(key)? == name { unescaped(value) } else { None }
         })
     }
+}
+
+/// A text of a query as it is meant; `None` where a `%` has no two digits after it.
+fn unescaped(text: &str) -> Option<Cow<'_, str>> {
+    if !text.contains(['%', '+']) {
+        return Some(Cow::Borrowed(text));
+    }
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let mut digit = || char::from(rest.next()?).to_digit(16);
+                u8::try_from(16 * digit()? + digit()?).ok()?
+            }
+            byte => byte,
+        });
+    }
+    Some(Cow::Owned(String::from_utf8_lossy(&bytes).into_owned()))
 }
 
 fn whole_page(page: Response<Bytes>) -> Response<ResponseBody> {
@@ -286,7 +308,18 @@ mod tests {
     fn query_parameters() {
         let query = Query("verbose&exclude=a&exclude=b");
         assert_eq!(query.all("exclude").collect::<Vec<_>>(), ["a", "b"]);
-        assert_eq!(query.all("verbose").next(), Some(""));
+        assert_eq!(query.all("verbose").next().as_deref(), Some(""));
         assert_eq!(query.all("x").next(), None);
+    }
+
+    #[test]
+    fn h_02_query_parameters_are_unescaped() {
+        let query = Query("exclude=linearizable%5Fread&ex%63lude=a+b&exclude=%c3%BC");
+        let values: Vec<_> = query.all("exclude").collect();
+        assert_eq!(values, ["linearizable_read", "a b", "ü"]);
+        // Go leaves out what it cannot read.
+        for broken in ["a=%", "a=%5", "a=%5g", "a%=1", "a=%+1"] {
+            assert_eq!(Query(broken).all("a").next(), None, "{broken}");
+        }
     }
 }

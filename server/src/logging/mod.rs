@@ -29,18 +29,20 @@ pub const FATAL: &str = "fatal";
 
 /// Sends the process's logs where `config` says. Does nothing if that was done before.
 pub fn start(config: &LogConfig) -> io::Result<()> {
-    // What openraft says is for its developers: the node itself reports what concerns operators.
-    let raft = if config.level > Level::INFO { LevelFilter::DEBUG } else { LevelFilter::OFF };
-    let filter = Targets::new()
-        .with_default(LevelFilter::from_level(config.level))
-        .with_target("openraft", raft);
     let layer = subscriber_fmt::layer()
         .event_format(ZapFormat { json: config.json })
         .with_writer(Outputs::open(&config.outputs)?)
-        .with_filter(filter);
+        .with_filter(filter(config.level));
     // Fails only where a test or an embedding program has a subscriber already.
     _ = tracing_subscriber::registry().with(layer).try_init();
     Ok(())
+}
+
+/// What openraft says is for its developers: the node itself reports what concerns operators. Even
+/// those who want to know more want no more than its warnings: the rest is gigabytes a day.
+fn filter(level: Level) -> Targets {
+    let raft = if level > Level::INFO { LevelFilter::WARN } else { LevelFilter::OFF };
+    Targets::new().with_default(LevelFilter::from_level(level)).with_target("openraft", raft)
 }
 
 /// Sends the logs to standard error: for what is to be said before the configuration is known.
@@ -210,6 +212,18 @@ mod tests {
         assert_eq!(parsed["msg"], "ready to serve client requests");
         assert_eq!((&parsed["member-id"], &parsed["name"]), (&7.into(), &"a\"b".into()));
         assert!(parsed["caller"].as_str().unwrap().starts_with("logging/mod.rs:"));
+    }
+
+    #[test]
+    fn log_01_openraft_says_little_even_where_all_is_logged() {
+        let debug = filter(Level::DEBUG);
+        assert!(debug.would_enable("coracle_core::node", &Level::DEBUG));
+        assert!(debug.would_enable("openraft::core", &Level::WARN));
+        assert!(!debug.would_enable("openraft::core", &Level::INFO));
+        let info = filter(Level::INFO);
+        assert!(info.would_enable("coracle_core::node", &Level::INFO));
+        assert!(!info.would_enable("coracle_core::node", &Level::DEBUG));
+        assert!(!info.would_enable("openraft::core", &Level::ERROR));
     }
 
     #[test]

@@ -129,7 +129,9 @@ struct LogFile {
 
 impl LogFile {
     fn open(path: PathBuf, rotation: Option<LogRotation>) -> io::Result<LogFile> {
-        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path)?;
+        // Who may read a new file is etcd's: zap's choice, and lumberjack's of one that rotates.
+        let mode = if rotation.is_some() { 0o600 } else { 0o644 };
+        let file = OpenOptions::new().create(true).append(true).mode(mode).open(&path)?;
         let size = file.metadata()?.len();
         Ok(LogFile { path, rotation, file, size, retry_at: 0 })
     }
@@ -221,6 +223,8 @@ fn remove_old(path: &Path, rotation: LogRotation) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn scratch(name: &str) -> PathBuf {
@@ -240,6 +244,31 @@ mod tests {
         outputs.write_all(b"two\n").unwrap();
         for file in files {
             assert_eq!(fs::read_to_string(file).unwrap(), "one\ntwo\n");
+        }
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn log_01_others_may_read_a_file_that_does_not_rotate() {
+        let folder = scratch("modes");
+        // What the mask of this process leaves.
+        let masked = |mode: u32| {
+            let path = folder.join(format!("{mode:o}"));
+            OpenOptions::new().create(true).append(true).mode(mode).open(&path).unwrap();
+            fs::metadata(&path).unwrap().permissions().mode()
+        };
+        let rotation = LogRotation {
+            max_size_megabytes: 1,
+            max_age_days: 0,
+            max_backups: 0,
+            local_time: false,
+            compress: false,
+        };
+        for (rotation, mode) in [(None, 0o644), (Some(rotation), 0o600)] {
+            let path = folder.join("etcd.log");
+            LogFile::open(path.clone(), rotation).unwrap();
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode(), masked(mode));
+            fs::remove_file(path).unwrap();
         }
         fs::remove_dir_all(folder).unwrap();
     }
