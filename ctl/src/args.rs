@@ -372,11 +372,10 @@ impl Parsed {
         parse_duration(self.text(name)).unwrap_or_default()
     }
 
+    /// The words of a list, without the spaces around them and without those that are empty.
     pub(crate) fn list(&self, name: &str) -> Vec<String> {
-        match self.text(name) {
-            "" => Vec::new(),
-            list => list.split(',').map(str::to_string).collect(),
-        }
+        let words = self.text(name).split(',').map(str::trim);
+        words.filter(|word| !word.is_empty()).map(str::to_string).collect()
     }
 
     /// A flag's value as Go prints it.
@@ -478,6 +477,7 @@ mod tests {
         assert_eq!(parsed.list("endpoints"), ["a", "b", "c"]);
         assert_eq!(parse("x").expect("parses").list("endpoints"), ["127.0.0.1:2379"]);
         assert!(parse("--endpoints=").expect("parses").list("endpoints").is_empty());
+        assert_eq!(parse("--endpoints=a,,b,").expect("parses").list("endpoints"), ["a", "b"]);
     }
 
     #[test]

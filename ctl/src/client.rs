@@ -61,6 +61,12 @@ pub trait Client {
     /// (metadata `hasleader: true`).
     fn watch(&self) -> Duplex<WatchRequest, WatchResponse>;
 
+    /// Opens a watch stream that also lives on while its member has no leader. A host may not know
+    /// the difference.
+    fn watch_without_leader(&self) -> Duplex<WatchRequest, WatchResponse> {
+        self.watch()
+    }
+
     fn lease_grant(&self, request: LeaseGrantRequest) -> Reply<'_, LeaseGrantResponse>;
     fn lease_revoke(&self, request: LeaseRevokeRequest) -> Reply<'_, LeaseRevokeResponse>;
     fn lease_time_to_live(
@@ -69,7 +75,7 @@ pub trait Client {
     ) -> Reply<'_, LeaseTimeToLiveResponse>;
     fn lease_leases(&self, request: LeaseLeasesRequest) -> Reply<'_, LeaseLeasesResponse>;
 
-    /// Opens a keep-alive stream; returns at once, like [`Client::watch`].
+    /// Opens a keep-alive stream; returns at once, and asks for a leader, like [`Client::watch`].
     fn lease_keep_alive(&self) -> Duplex<LeaseKeepAliveRequest, LeaseKeepAliveResponse>;
 
     fn member_add(&self, request: MemberAddRequest) -> Reply<'_, MemberAddResponse>;

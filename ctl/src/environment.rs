@@ -121,9 +121,9 @@ pub trait Environment {
         connection: Connection,
     ) -> LocalBoxFuture<'_, Result<Box<dyn Client>, RpcError>>;
 
-    /// Runs a program with these variables added to its environment, with the standard streams of
-    /// this one; returns its exit code, or the negative number of the signal that ended it. A host
-    /// without programs cannot.
+    /// Runs a program with these variables added to its environment, with the output of this one
+    /// and nothing to read; returns its exit code, or the negative number of the signal that ended
+    /// it. A host without programs cannot.
     fn execute(
         &self,
         command: &[String],
@@ -152,4 +152,8 @@ pub trait Environment {
 
     /// Ends when the user interrupts the command (Ctrl-C). Pending forever otherwise.
     fn interrupted(&self) -> LocalBoxFuture<'static, ()>;
+
+    /// Hears that an interrupt has ended the command, which had no end of its own for it. A host
+    /// with signals may end in the way of a program that does not handle them.
+    fn ended_by_interrupt(&self) {}
 }

@@ -97,7 +97,10 @@ async fn execute(run: Run, context: Context<'_>) -> i32 {
     let outcome = match select(run(&context), context.environment.interrupted()).await {
         Either::Left((outcome, _)) => outcome,
         Either::Right(((), rest)) if context.handles_interrupts.get() => rest.await,
-        Either::Right(_) => return INTERRUPTED,
+        Either::Right(_) => {
+            context.environment.ended_by_interrupt();
+            return INTERRUPTED;
+        }
     };
     match outcome {
         Ok(()) => 0,

@@ -11,7 +11,9 @@ use anyhow::{Context, Result};
 use coracle_core::node::{ETCD_VERSION, StopReason};
 use coracle_server::config::{self, Config, ConfigError, Parsed, Warning};
 use coracle_server::logging::FATAL;
-use coracle_server::{ctl_client, descriptors, logging, server::Server, supervisor, tcp_gateway, utl};
+use coracle_server::{
+    ctl_client, descriptors, logging, server::Server, supervisor, tcp_gateway, utl,
+};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Threads allocate and free the parts of every request; see `Cargo.toml` for the choice.

@@ -289,6 +289,22 @@ fn goes_on_elsewhere(program: Program) -> Result<()> {
 }
 
 #[test]
+fn ctl_06_a_watch_ends_at_a_member_without_a_leader() {
+    let mut cluster = Cluster::start(Kind::Coracle, 3).expect("a cluster starts");
+    for other in [1, 2] {
+        cluster.kill(other).expect("it is killed");
+    }
+    for program in BOTH {
+        let mut watch = program.command(&cluster).expect("it is there");
+        watch.env("ETCDCTL_ENDPOINTS", cluster.client_address(0)).args(["watch", "w"]);
+        let ended = watch.output().expect("it runs");
+        let canceled = "watch was canceled (etcdserver: no leader)\n\
+                        Error: watch is canceled by the server\n";
+        assert_eq!((ended.status.code(), text(&ended.stderr).as_str()), (Some(5), canceled));
+    }
+}
+
+#[test]
 fn ctl_01_a_member_that_stands_still_is_passed_over() {
     let cluster = Cluster::start(Kind::Coracle, 3).expect("a cluster starts");
     cluster.pause(0).expect("it is paused");

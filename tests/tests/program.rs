@@ -194,8 +194,7 @@ fn w_04_connections_leave_a_member_its_files() -> Result<()> {
     ensure!(text.contains("file descriptor limit of etcd process is too low"), "{text}");
     ensure!(few.status.code() == Some(1), "{}", few.status);
 
-    let _member =
-        Running(with_files(200, folder.path(), client)?.stderr(Stdio::null()).spawn()?);
+    let _member = Running(with_files(200, folder.path(), client)?.stderr(Stdio::null()).spawn()?);
     let address = format!("127.0.0.1:{client}");
     eventually("the member", || {
         http_get(&address, "/health").is_ok_and(|page| page.contains("\"health\":\"true\""))

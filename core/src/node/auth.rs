@@ -13,9 +13,7 @@ use crate::api::coraclepb::command::Request as CommandRequest;
 use crate::api::coraclepb::{AuthCommand, Authenticate};
 use crate::api::etcdserverpb as pb;
 use crate::apply::{Permit, Reply};
-use crate::auth::{
-    Caller, Credentials, Identity, Lookup, SimpleTokens, password_for_nobody,
-};
+use crate::auth::{Caller, Credentials, Identity, Lookup, SimpleTokens, password_for_nobody};
 use crate::error::{Code, Error};
 use crate::limits::MAX_PASSWORD_BYTES;
 use crate::platform::{Passwords, Platform};

@@ -2,7 +2,7 @@
 
 use coracle_core::api::etcdserverpb::DefragmentRequest;
 
-use super::{Context, Failure, endpoint};
+use super::{Context, Failure, endpoint, told};
 use crate::args::{Command, Flag};
 
 pub(super) const COMMAND: Command = Command {
@@ -28,6 +28,7 @@ async fn defrag(context: &Context<'_>) -> Result<(), Failure> {
             Ok(_) => context.print(&format!("Finished defragmenting etcd member[{endpoint}]")),
             Err(error) => {
                 has_failed = true;
+                let error = told(error);
                 context
                     .complain(&format!("Failed to defragment etcd member[{endpoint}] ({error})"));
             }

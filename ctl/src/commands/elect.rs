@@ -4,7 +4,7 @@ use coracle_core::api::etcdserverpb::{RangeResponse, ResponseHeader, WatchCreate
 use coracle_core::api::mvccpb::KeyValue;
 use coracle_core::api::mvccpb::event::EventType;
 
-use super::session::{Ended, Session, canceled, first_of};
+use super::session::{DEFAULT_TTL, Ended, Session, canceled, first_of};
 use super::watch::Watches;
 use super::{Context, Exit, Failure};
 use crate::args::{Command, Flag};
@@ -23,9 +23,6 @@ pub(super) const COMMAND: Command = Command {
 
 static FLAGS: [Flag; 1] = [Flag::switch("listen", "observation mode").short('l')];
 
-/// Seconds of a session's lease; Go's default.
-const SESSION_TTL: i64 = 60;
-
 async fn elect(context: &Context<'_>) -> Result<(), Failure> {
     let listen = context.parsed.is_on("listen");
     let (name, proposal) = match context.arguments() {
@@ -40,7 +37,7 @@ async fn elect(context: &Context<'_>) -> Result<(), Failure> {
         }
     };
     let client = context.client().await?;
-    let mut session = Session::begin(context, &*client, SESSION_TTL).await?;
+    let mut session = Session::begin(context, &*client, DEFAULT_TTL).await?;
     match proposal {
         Some(proposal) => campaign(context, &mut session, name, proposal).await,
         None => match session.run(observe(context, &*client, name)).await {
@@ -69,14 +66,14 @@ async fn campaign(
     match elected {
         Ok(elected) => context.show(&Output::Get(elected))?,
         Err(failure) => {
-            // The first failure is the one to be told of.
-            let _ = place.leave().await;
+            // The first failure is the one to be told of, and soon.
+            let _ = context.within_timeout(Box::pin(place.leave())).await;
             return Err(failure);
         }
     }
     match session.run(std::future::pending::<()>()).await {
         Ended::Expired => Err(Failure::new(Exit::Error, "elect: session expired")),
-        _ => place.leave().await,
+        _ => Ok(place.leave().await?),
     }
 }
 
@@ -118,7 +115,7 @@ async fn first_put(
     read: Option<ResponseHeader>,
 ) -> Result<KeyValue, Failure> {
     let queue = first_of(name);
-    let mut watches = Watches::open(context, client);
+    let mut watches = Watches::open_without_leader(context, client);
     watches.follow(WatchCreateRequest {
         key: queue.key,
         range_end: queue.range_end,
@@ -148,7 +145,7 @@ async fn follow(
     leader: KeyValue,
     start_revision: i64,
 ) -> Result<(), Failure> {
-    let mut watches = Watches::open(context, client);
+    let mut watches = Watches::open_without_leader(context, client);
     watches.follow(WatchCreateRequest {
         key: leader.key,
         start_revision,

@@ -6,7 +6,7 @@ use coracle_core::api::etcdserverpb::{
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
-use super::{Context, Exit, Failure, alarm};
+use super::{Context, Exit, Failure, alarm, told};
 use crate::args::{Command, Flag, Kind};
 use crate::environment::Connection;
 use crate::format::{EndpointHealth, Output};
@@ -116,7 +116,7 @@ async fn health_of(
     let read = read.await;
     let took = format_duration(context.environment.now().saturating_sub(started));
     let error = match read {
-        Err(error) => error.message,
+        Err(error) => told(error),
         Ok(client) => match alarm::alarms(context, client.as_ref()).await {
             Ok(response) => active_alarms(&response.alarms),
             Err(_) => "Unable to fetch the alarm list".into(),
@@ -150,7 +150,7 @@ async fn status(context: &Context<'_>) -> Result<(), Failure> {
             Err(error) => {
                 has_failed = true;
                 let what = "Failed to get the status of endpoint";
-                context.complain(&format!("{what} {endpoint} ({error})"));
+                context.complain(&format!("{what} {endpoint} ({})", told(error)));
             }
         }
     }
@@ -170,11 +170,12 @@ async fn hash_kv(context: &Context<'_>) -> Result<(), Failure> {
             Ok(response) => list.push((endpoint, response)),
             Err(error) => {
                 let what = "Failed to get the hash of endpoint";
+                let error = told(error);
                 context.complain(&format!("{what} {endpoint} ({error})"));
-                failure = Some(error);
+                failure = Some(Failure::new(Exit::Error, error));
             }
         }
     }
     context.show(&Output::EndpointHashKv(list))?;
-    failure.map_or(Ok(()), |error| Err(error.into()))
+    failure.map_or(Ok(()), Err)
 }

@@ -9,10 +9,10 @@ use coracle_core::api::etcdserverpb::{
 use futures_util::future::{Either, select};
 use futures_util::{FutureExt, StreamExt};
 
-use super::{Context, Exit, Failure, INTERNAL, UNAVAILABLE, parse_lease};
+use super::{Context, Exit, Failure, UNAVAILABLE, parse_lease};
 use crate::args::{Command, Flag};
 use crate::client::{Client, Duplex, RpcError};
-use crate::format::Output;
+use crate::format::{Format, Output};
 use crate::go::parse_i64;
 
 pub(super) const COMMAND: Command = Command {
@@ -77,6 +77,8 @@ static KEEP_ALIVE_FLAGS: [Flag; 1] = [Flag::switch(
 )];
 static TIME_TO_LIVE_FLAGS: [Flag; 1] = [Flag::switch("keys", "Get keys attached to this lease")];
 
+const NOT_FOUND: &str = "etcdserver: requested lease not found";
+
 /// Pause before a broken stream is opened again.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
@@ -133,7 +135,9 @@ async fn keep_alive(context: &Context<'_>) -> Result<(), Failure> {
     }
     let show = |response| context.show(&Output::LeaseKeepAlive(response));
     renew(context, client.as_ref(), id, show).await?;
-    context.print(&format!("lease {id:016x} expired or revoked."));
+    if context.format()? == Format::Simple {
+        context.print(&format!("lease {id:016x} expired or revoked."));
+    }
     Ok(())
 }
 
@@ -142,15 +146,15 @@ async fn once(client: &dyn Client, id: i64) -> Result<LeaseKeepAliveResponse, Rp
     stream.requests.send(LeaseKeepAliveRequest { id })?;
     match stream.replies.next().await {
         Some(Ok(response)) if response.ttl <= 0 => {
-            Err(RpcError { code: 5, message: "etcdserver: requested lease not found".into() })
+            Err(RpcError { code: 5, message: NOT_FOUND.into() })
         }
         Some(answer) => answer,
         None => Err(RpcError { code: UNAVAILABLE, message: "EOF".into() }),
     }
 }
 
-/// Renews the lease at each third of its TTL until it is gone, or must be: no member could be
-/// reached for as long as it lives. Every reply is handed to `told`.
+/// Renews the lease at each third of its TTL until it is gone, or must be: no member has renewed it
+/// for as long as it lives, whatever the reasons. Every reply is handed to `told`.
 pub(super) async fn renew(
     context: &Context<'_>,
     client: &dyn Client,
@@ -176,11 +180,12 @@ pub(super) async fn renew(
                 told(response)?;
                 environment.sleep(ttl / 3).await;
             }
-            Err(error) if matches!(error.code, UNAVAILABLE | INTERNAL) => {
+            Err(error) if error.message == NOT_FOUND => return Ok(()),
+            Err(_) if environment.now() >= deadline => return Ok(()),
+            Err(_) => {
                 environment.sleep(RETRY_PAUSE).await;
                 stream = client.lease_keep_alive();
             }
-            Err(_) => return Ok(()),
         }
     }
 }

@@ -4,6 +4,7 @@ use super::session::{Ended, Place, Session, canceled};
 use super::{Context, Exit, Failure};
 use crate::args::{Command, Flag, Kind};
 use crate::format::Output;
+use crate::go::exit_text;
 
 pub(super) const COMMAND: Command = Command {
     name: "lock",
@@ -38,8 +39,8 @@ async fn lock(context: &Context<'_>) -> Result<(), Failure> {
     let owned = match owned {
         Ok(owned) => owned,
         Err(failure) => {
-            // The first failure is the one to be told of.
-            let _ = place.leave().await;
+            // The first failure is the one to be told of, and soon.
+            let _ = context.within_timeout(Box::pin(place.leave())).await;
             return Err(failure);
         }
     };
@@ -53,7 +54,7 @@ async fn lock(context: &Context<'_>) -> Result<(), Failure> {
     context.show(&Output::Get(owned))?;
     match session.run(std::future::pending::<()>()).await {
         Ended::Expired => Err(Failure::new(Exit::Error, "session expired")),
-        _ => place.leave().await,
+        _ => Ok(place.leave().await?),
     }
 }
 
@@ -86,25 +87,9 @@ async fn execute(
     };
     let unlocked = place.leave().await;
     match ended {
-        Ok(0) => unlocked,
-        Ok(code) if code < 0 => Err(Failure::new(Exit::Program(-1), signal_text(-code))),
-        Ok(code) => Err(Failure::new(Exit::Program(code), format!("exit status {code}"))),
+        Ok(0) => Ok(unlocked?),
+        // Go gives -1 for the code of a program that a signal has ended.
+        Ok(code) => Err(Failure::new(Exit::Program(code.max(-1)), exit_text(code))),
         Err(error) => Err(Failure::new(Exit::Error, error)),
     }
-}
-
-/// How Go names the end by a signal.
-fn signal_text(number: i32) -> String {
-    let name = match number {
-        1 => "hangup",
-        2 => "interrupt",
-        3 => "quit",
-        6 => "aborted",
-        9 => "killed",
-        11 => "segmentation fault",
-        13 => "broken pipe",
-        15 => "terminated",
-        other => return format!("signal: signal {other}"),
-    };
-    format!("signal: {name}")
 }

@@ -151,10 +151,11 @@ struct Mirror<'a> {
 }
 
 impl Mirror<'_> {
-    /// Copies the base unless a revision to start from is given, then changes for ever.
+    /// Copies the base unless a revision to start from is given, then changes for ever. Writes to
+    /// the destination have no time limit: a mirror waits for it to come back.
     async fn run(&self, revision: i64) -> Result<(), Failure> {
         let start = if revision > 1 { revision } else { self.copy_base().await? + 1 };
-        let mut watches = Watches::open(self.context, self.source);
+        let mut watches = Watches::open_without_leader(self.context, self.source);
         let (key, range_end) = self.range();
         watches.follow(WatchCreateRequest {
             key: key.into(),
@@ -199,7 +200,7 @@ impl Mirror<'_> {
             for kv in page.kvs {
                 let key = self.translated(&kv.key);
                 let request = PutRequest { key, value: kv.value, ..PutRequest::default() };
-                self.context.within_timeout(self.target.put(request)).await?;
+                self.target.put(request).await?;
                 self.copied.update(|copied| copied + 1);
             }
             if !page.more {
@@ -217,7 +218,7 @@ impl Mirror<'_> {
             for part in events.chunks(self.operations) {
                 let success: Vec<_> = part.iter().map(|event| self.operation(event)).collect();
                 let request = TxnRequest { success, ..TxnRequest::default() };
-                self.context.within_timeout(self.target.txn(request)).await?;
+                self.target.txn(request).await?;
                 self.copied.update(|copied| copied + part.len() as u64);
             }
         }

@@ -182,7 +182,7 @@ impl From<RpcError> for Failure {
 /// An error in the words of Go's client, which shows the code of those that it does not know.
 fn told(error: RpcError) -> String {
     match error.code {
-        UNKNOWN if error.message.starts_with("auth: ") => {
+        UNKNOWN if !error.message.starts_with("etcdserver: ") => {
             format!("rpc error: code = Unknown desc = {}", error.message)
         }
         RESOURCE_EXHAUSTED if !error.message.starts_with("etcdserver: ") => {

@@ -20,7 +20,10 @@ use futures_util::future::{Either, LocalBoxFuture, select};
 
 use super::watch::Watches;
 use super::{Context, Exit, Failure, lease, prefix_range};
-use crate::client::Client;
+use crate::client::{Client, RpcError};
+
+/// Seconds that a session's lease lives unless told otherwise; Go's default.
+pub(super) const DEFAULT_TTL: i64 = 60;
 
 /// A lease that is kept alive as long as the session's work is driven by [`Session::run`].
 pub(super) struct Session<'a> {
@@ -41,12 +44,14 @@ pub(super) enum Ended<T> {
 }
 
 impl<'a> Session<'a> {
-    /// Grants a lease of `ttl` seconds. From here on an interrupt is the session's to handle.
+    /// Grants a lease of `ttl` seconds; as in Go, a number that is none counts for nothing. From
+    /// here on an interrupt is the session's to handle.
     pub(super) async fn begin(
         context: &'a Context<'a>,
         client: &'a dyn Client,
         ttl: i64,
     ) -> Result<Session<'a>, Failure> {
+        let ttl = if ttl > 0 { ttl } else { DEFAULT_TTL };
         context.handles_interrupts.set(true);
         let environment = context.environment;
         let signalled = select(environment.interrupted(), environment.terminated());
@@ -148,7 +153,7 @@ impl Place<'_> {
 
     /// Returns when the key was deleted, or may have been.
     async fn wait_deleted(&self, kv: KeyValue, start_revision: i64) -> Result<(), Failure> {
-        let mut watches = Watches::open(self.context, self.client);
+        let mut watches = Watches::open_without_leader(self.context, self.client);
         watches.follow(WatchCreateRequest {
             key: kv.key,
             start_revision,
@@ -165,8 +170,9 @@ impl Place<'_> {
         }
     }
 
-    /// Takes the key out of the queue.
-    pub(super) async fn leave(&self) -> Result<(), Failure> {
+    /// Takes the key out of the queue. As in etcdctl that has no time limit: who comes next should
+    /// not have to wait for the lease to expire.
+    pub(super) async fn leave(&self) -> Result<(), RpcError> {
         let delete =
             DeleteRangeRequest { key: self.key.clone().into(), ..DeleteRangeRequest::default() };
         let request = TxnRequest {
@@ -174,7 +180,7 @@ impl Place<'_> {
             success: vec![op(OpRequest::RequestDeleteRange(delete))],
             failure: Vec::new(),
         };
-        self.context.within_timeout(self.client.txn(request)).await?;
+        self.client.txn(request).await?;
         Ok(())
     }
 }

@@ -73,7 +73,7 @@ async fn download(
     let mut size = 0;
     let mut version = String::new();
     while let Some(reply) = replies.next().await {
-        let response = reply.map_err(|error| interrupted(error.message))?;
+        let response = reply.map_err(|error| interrupted(told(error)))?;
         size += response.blob.len() as u64;
         if version.is_empty() {
             version = response.version;

@@ -2,7 +2,8 @@
 //!
 //! All watches of a run share one stream. A stream that breaks is opened again, and each watch goes
 //! on after the last revision that it has seen, so that no event is missed or told twice; a watch
-//! ends only if the server cancels it (usually because its revision has been compacted).
+//! ends only if the server cancels it (usually because its revision has been compacted), or if the
+//! member has lost its leader: what it tells may be old then.
 //!
 //! `watch key -- command args` runs the command for each event, where the host can.
 
@@ -21,7 +22,7 @@ use super::{Context, Exit, Failure, INTERNAL, UNAVAILABLE, prefix_range};
 use crate::args::{Command, Flag, FlagError, Kind, Parsed};
 use crate::client::{Client, Duplex, RpcError};
 use crate::format::Output;
-use crate::go::quote;
+use crate::go::{exit_text, quote};
 
 pub(super) const COMMAND: Command = Command {
     name: "watch",
@@ -40,6 +41,9 @@ static FLAGS: [Flag; 5] = [
     Flag::switch("progress-notify", "get periodic watch progress notification from server"),
     Flag::new("rev", Kind::Int64, "0", "Revision to start watching"),
 ];
+
+/// What a member says that has lost its leader.
+const NO_LEADER: &str = "etcdserver: no leader";
 
 /// Pause before a broken stream is opened again.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
@@ -208,6 +212,7 @@ impl Watcher {
 pub(super) struct Watches<'a> {
     context: &'a Context<'a>,
     client: &'a dyn Client,
+    needs_leader: bool,
     stream: Duplex<WatchRequest, WatchResponse>,
     /// The stream has ended: it must be opened again before it is read.
     is_broken: bool,
@@ -216,10 +221,24 @@ pub(super) struct Watches<'a> {
 }
 
 impl<'a> Watches<'a> {
-    pub(super) fn open(context: &'a Context<'a>, client: &'a dyn Client) -> Watches<'a> {
-        let stream = client.watch();
+    /// Watches that end when their member has no leader.
+    fn open(context: &'a Context<'a>, client: &'a dyn Client) -> Watches<'a> {
+        Watches::over(context, client, true)
+    }
+
+    /// Watches that wait until there is a leader again.
+    #[cfg(feature = "native")]
+    pub(super) fn open_without_leader(
+        context: &'a Context<'a>,
+        client: &'a dyn Client,
+    ) -> Watches<'a> {
+        Watches::over(context, client, false)
+    }
+
+    fn over(context: &'a Context<'a>, client: &'a dyn Client, needs_leader: bool) -> Watches<'a> {
+        let stream = open_stream(client, needs_leader);
         let watchers = Vec::new();
-        Watches { context, client, stream, is_broken: false, watchers, last_id: 0 }
+        Watches { context, client, needs_leader, stream, is_broken: false, watchers, last_id: 0 }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -263,17 +282,20 @@ impl<'a> Watches<'a> {
             }
             match self.stream.replies.next().await {
                 Some(Ok(response)) => return Ok(response),
-                Some(Err(error)) if !matches!(error.code, UNAVAILABLE | INTERNAL) => {
-                    return Err(error);
-                }
+                Some(Err(error)) if self.is_final(&error) => return Err(error),
                 _ => self.is_broken = true,
             }
         }
     }
 
+    fn is_final(&self, error: &RpcError) -> bool {
+        !matches!(error.code, UNAVAILABLE | INTERNAL)
+            || self.needs_leader && error.message == NO_LEADER
+    }
+
     async fn reopen(&mut self) {
         self.context.environment.sleep(RETRY_PAUSE).await;
-        self.stream = self.client.watch();
+        self.stream = open_stream(self.client, self.needs_leader);
         self.is_broken = false;
         for index in 0..self.watchers.len() {
             self.watchers[index].is_created = false;
@@ -364,13 +386,17 @@ impl<'a> Watches<'a> {
         ];
         let error = match self.context.environment.execute(command, &variables).await {
             Ok(0) => return Ok(()),
-            Ok(code) => format!("exit status {code}"),
+            Ok(code) => exit_text(code),
             Err(error) => error,
         };
         let words: Vec<_> = command.iter().map(|word| quote(word.as_bytes())).collect();
         self.context.complain(&format!("command [{}] error ({error})", words.join(" ")));
         Err(Failure::silent())
     }
+}
+
+fn open_stream(client: &dyn Client, needs_leader: bool) -> Duplex<WatchRequest, WatchResponse> {
+    if needs_leader { client.watch() } else { client.watch_without_leader() }
 }
 
 /// Where a watch goes on after `reply`.

@@ -45,10 +45,19 @@ impl Channels {
         };
         let mut dialers = Dialers::new(&connection.tls)?;
         let mut targets = Vec::with_capacity(connection.endpoints.len());
+        let mut failure = None;
         for text in &connection.endpoints {
-            let (endpoint, dialer) = dialers.endpoint(text)?;
-            let endpoint = tuned(endpoint, connection).connect_timeout(limit);
-            targets.push(Target { text, endpoint, dialer });
+            match dialers.endpoint(text) {
+                Ok((endpoint, dialer)) => {
+                    let endpoint = tuned(endpoint, connection).connect_timeout(limit);
+                    targets.push(Target { text, endpoint, dialer });
+                }
+                Err(error) => failure = Some(error),
+            }
+        }
+        // One that makes no sense cannot be reached, as long as there is another one.
+        if let Some(failure) = failure.filter(|_| targets.is_empty()) {
+            return Err(failure);
         }
         let (place, first) = first_to_answer(&targets, limit).await?;
         targets.rotate_left(place);

@@ -1,14 +1,16 @@
 //! [`Client`] over gRPC.
 //!
-//! The first endpoint that answers is used until it fails, then the next one. A unary call goes
-//! there too when it never left (no connection), and a call that only reads also when the member
-//! said `Unavailable`: etcd's client does the same, because repeating a write could apply it twice
-//! (Jepsen on jetcd 0.8.2).
+//! The first endpoint that answers is used until it fails, then the next one. A unary call that
+//! never left (no connection) goes round the endpoints until one takes it, and the caller limits
+//! that; a call that may be repeated does so for a while also when the member said `Unavailable`.
+//! etcd's client does the same, because repeating a write could apply it twice (Jepsen on jetcd
+//! 0.8.2).
 //! A call whose token has aged is made again with a new one; a stream begins with a new one, since
 //! some only say so when it is too late for that.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use coracle_core::api::etcdserverpb::*;
 use coracle_core::error::{Code, Error};
@@ -17,6 +19,7 @@ use coracle_ctl::environment::{Connection, Credentials};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use prost::Message;
 use tokio::sync::mpsc;
+use tokio::time::sleep;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
@@ -35,6 +38,12 @@ const DEFAULT_SEND_BYTES: usize = 2 * 1024 * 1024;
 const DEFAULT_RECEIVE_BYTES: usize = i32::MAX as usize;
 /// How often a call is made while users and roles change under it.
 const MAX_ATTEMPTS: u32 = 10;
+/// Pause after each round of the endpoints in which no connection came about.
+const UNSENT_PAUSE: Duration = Duration::from_millis(100);
+/// How often a call is made that members refuse for the time being, and the pause between (as
+/// etcd's client does).
+const MAX_REFUSALS: u32 = 100;
+const REFUSAL_PAUSE: Duration = Duration::from_millis(25);
 /// Requests of a stream that wait to be sent.
 const QUEUED_REQUESTS: usize = 1024;
 
@@ -69,14 +78,18 @@ impl Limits {
     }
 }
 
-/// Whether a call may be repeated.
+/// What a call does, and so whether it may be repeated.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Effect {
+    /// Nothing, or what does no harm if it is done twice: etcd's client repeats it as well.
     Reads,
     Writes,
+    /// Gets a token. One round of the endpoints is enough, since some callers have no time limit;
+    /// those who want to wait ask again.
+    LogsIn,
 }
 
-use Effect::{Reads, Writes};
+use Effect::{LogsIn, Reads, Writes};
 
 impl GrpcClient {
     /// Connects to the first endpoint that answers, and logs in if there are credentials.
@@ -112,7 +125,7 @@ impl GrpcClient {
     async fn log_in(&self) -> Result<(), RpcError> {
         let Some((name, password)) = self.user.clone() else { return Ok(()) };
         let request = AuthenticateRequest { name, password };
-        let answer = self.attempt(Reads, None, request, &|channel, request| async move {
+        let answer = self.attempt(LogsIn, None, request, &|channel, request| async move {
             AuthClient::new(channel).authenticate(request).await
         });
         let token = match answer.await {
@@ -131,10 +144,6 @@ impl GrpcClient {
 
     fn token(&self) -> MutexGuard<'_, Option<Token>> {
         self.token.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn request<Q>(&self, message: Q) -> Request<Q> {
-        with_token(message, self.token().as_ref())
     }
 
     /// Makes a unary call, and again with a new token if the present one has aged: until then
@@ -162,14 +171,18 @@ impl GrpcClient {
         }
     }
 
-    /// Whether a member does not take the token (any more): it has expired, or users and roles have
-    /// changed since the call came in, which also befalls whom a certificate names.
+    /// Whether a member does not take the token (any more): it has expired or got lost, or users
+    /// and roles have changed since the call came in, which also befalls whom a certificate names.
     fn is_worth_another(&self, status: &Status) -> bool {
-        status.message() == Error::AuthOldRevision.message()
-            || (self.user.is_some() && status.message() == Error::InvalidAuthToken.message())
+        let text = status.message();
+        let is_aged = || {
+            [Error::InvalidAuthToken, Error::UserEmpty].iter().any(|error| text == error.message())
+        };
+        text == Error::AuthOldRevision.message() || (self.user.is_some() && is_aged())
     }
 
-    /// Makes a unary call, on the next endpoint too where that is safe.
+    /// Makes a unary call, on the other endpoints too where that is safe. A call that never leaves
+    /// is not given up: the caller limits the time.
     async fn attempt<Q: Clone, A, F>(
         &self,
         effect: Effect,
@@ -180,7 +193,7 @@ impl GrpcClient {
     where
         F: Future<Output = Result<Response<A>, Status>>,
     {
-        let mut tried = 0;
+        let (mut tried, mut refusals) = (0, 0);
         loop {
             let (number, channel) = self.channels.current();
             let request = with_token(message.clone(), token.as_ref());
@@ -190,8 +203,18 @@ impl GrpcClient {
             };
             self.channels.failed(number, &status);
             tried += 1;
-            if tried == self.channels.count() || !may_repeat(effect, &status) {
-                return Err(status);
+            let is_round_over = tried % self.channels.count() == 0;
+            let is_unsent = causes(&status).any(is_unsent);
+            let is_unavailable = is_unsent || code_of(&status) == tonic::Code::Unavailable;
+            match effect {
+                LogsIn if is_unavailable && !is_round_over => {}
+                Reads | Writes if is_unsent && !is_round_over => {}
+                Reads | Writes if is_unsent => sleep(UNSENT_PAUSE).await,
+                Reads if is_unavailable && refusals + 1 < MAX_REFUSALS => {
+                    refusals += 1;
+                    sleep(REFUSAL_PAUSE).await;
+                }
+                _ => return Err(status),
             }
         }
     }
@@ -205,8 +228,11 @@ fn with_token<Q>(message: Q, token: Option<&Token>) -> Request<Q> {
     request
 }
 
-fn may_repeat(effect: Effect, status: &Status) -> bool {
-    causes(status).any(is_unsent) || effect == Reads && code_of(status) == tonic::Code::Unavailable
+/// Asks for a member that has a leader: one that loses it ends the stream (`WithRequireLeader` in
+/// Go).
+fn with_leader<Q>(mut request: Request<Q>) -> Request<Q> {
+    request.metadata_mut().insert("hasleader", MetadataValue::from_static("true"));
+    request
 }
 
 pub(crate) fn rpc_error(code: Code, message: String) -> RpcError {
@@ -252,8 +278,8 @@ impl Client for GrpcClient {
         delete_range Writes KvClient DeleteRangeRequest DeleteRangeResponse;
         txn Writes KvClient TxnRequest TxnResponse;
         compact Writes KvClient CompactionRequest CompactionResponse;
-        lease_grant Writes LeaseClient LeaseGrantRequest LeaseGrantResponse;
-        lease_revoke Writes LeaseClient LeaseRevokeRequest LeaseRevokeResponse;
+        lease_grant Reads LeaseClient LeaseGrantRequest LeaseGrantResponse;
+        lease_revoke Reads LeaseClient LeaseRevokeRequest LeaseRevokeResponse;
         lease_time_to_live Reads LeaseClient LeaseTimeToLiveRequest LeaseTimeToLiveResponse;
         lease_leases Reads LeaseClient LeaseLeasesRequest LeaseLeasesResponse;
         member_add Writes ClusterClient MemberAddRequest MemberAddResponse;
@@ -261,11 +287,11 @@ impl Client for GrpcClient {
         member_update Writes ClusterClient MemberUpdateRequest MemberUpdateResponse;
         member_list Reads ClusterClient MemberListRequest MemberListResponse;
         member_promote Writes ClusterClient MemberPromoteRequest MemberPromoteResponse;
-        alarm Writes MaintenanceClient AlarmRequest AlarmResponse;
+        alarm Reads MaintenanceClient AlarmRequest AlarmResponse;
         status Reads MaintenanceClient StatusRequest StatusResponse;
         defragment Writes MaintenanceClient DefragmentRequest DefragmentResponse;
         hash_kv Reads MaintenanceClient HashKvRequest HashKvResponse;
-        move_leader Writes MaintenanceClient MoveLeaderRequest MoveLeaderResponse;
+        move_leader Reads MaintenanceClient MoveLeaderRequest MoveLeaderResponse;
         downgrade Writes MaintenanceClient DowngradeRequest DowngradeResponse;
     }
 
@@ -274,6 +300,14 @@ impl Client for GrpcClient {
     }
 
     fn watch(&self) -> Duplex<WatchRequest, WatchResponse> {
+        let ((requests, queue), limits) = (requests(), self.limits);
+        let replies = self.replies(queue, async move |channel, request| {
+            service!(limits, WatchClient channel).watch(with_leader(request)).await
+        });
+        Duplex { requests, replies }
+    }
+
+    fn watch_without_leader(&self) -> Duplex<WatchRequest, WatchResponse> {
         let ((requests, queue), limits) = (requests(), self.limits);
         let replies = self.replies(queue, async move |channel, request| {
             service!(limits, WatchClient channel).watch(request).await
@@ -291,7 +325,7 @@ impl Client for GrpcClient {
     fn lease_keep_alive(&self) -> Duplex<LeaseKeepAliveRequest, LeaseKeepAliveResponse> {
         let ((requests, queue), limits) = (requests(), self.limits);
         let replies = self.replies(queue, async move |channel, request| {
-            service!(limits, LeaseClient channel).lease_keep_alive(request).await
+            service!(limits, LeaseClient channel).lease_keep_alive(with_leader(request)).await
         });
         Duplex { requests, replies }
     }
@@ -339,7 +373,7 @@ impl GrpcClient {
         let client = self.clone();
         let opened = async move {
             client.log_in().await?;
-            let request = client.request(message);
+            let request = with_token(message, client.token().as_ref());
             let (number, channel) = client.channels.current();
             let failed = move |status| {
                 client.channels.failed(number, &status);

@@ -8,6 +8,7 @@ mod fetch;
 mod process;
 mod terminal;
 
+use std::cell::Cell;
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, Write};
@@ -37,29 +38,50 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let native = Native { started: Instant::now() };
+    let native = Native { started: Instant::now(), is_interrupted: Cell::new(false) };
     let arguments = arguments.into_iter().map(OsString::into_vec).collect();
     let code = runtime.block_on(coracle_ctl::run(arguments, &native));
+    terminal::restore();
+    if native.is_interrupted.get() {
+        die_of(libc::SIGINT);
+    }
     // Not a return: a thread that waits for standard input would be waited for.
     exit(code)
 }
 
+/// Ends the process by a signal that it has caught or ignored, so that its parent sees what
+/// happened. Returns only where that is not possible, as in the first process of a container.
+fn die_of(signal: libc::c_int) {
+    // SAFETY: both calls take plain numbers, and what handled the signal is not needed any more.
+    unsafe {
+        libc::signal(signal, libc::SIG_DFL);
+        libc::raise(signal);
+    }
+}
+
+/// What is to be done about output that could not be written. Where the reader has left, as `head`
+/// does, the process ends as programs do that know nothing of `SIGPIPE`; what else goes wrong (a
+/// full disk) is no reason to leave the work undone.
+fn after_writing(written: io::Result<()>) {
+    if written.is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+        die_of(libc::SIGPIPE);
+        exit(128 + libc::SIGPIPE);
+    }
+}
+
 struct Native {
     started: Instant,
+    is_interrupted: Cell<bool>,
 }
 
 impl Environment for Native {
     fn stdout(&self, data: &[u8]) {
         let mut stdout = io::stdout().lock();
-        if stdout.write_all(data).and_then(|()| stdout.flush()).is_err() {
-            // The reader left, as `head` does.
-            exit(0);
-        }
+        after_writing(stdout.write_all(data).and_then(|()| stdout.flush()));
     }
 
     fn stderr(&self, data: &[u8]) {
-        // There is no other place to complain to.
-        _ = io::stderr().write_all(data);
+        after_writing(io::stderr().write_all(data));
     }
 
     fn read_line(&self) -> LocalBoxFuture<'_, Result<Option<Vec<u8>>, String>> {
@@ -160,6 +182,10 @@ impl Environment for Native {
 
     fn terminated(&self) -> LocalBoxFuture<'static, ()> {
         received(SignalKind::terminate())
+    }
+
+    fn ended_by_interrupt(&self) {
+        self.is_interrupted.set(true);
     }
 }
 

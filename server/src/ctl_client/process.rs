@@ -2,10 +2,11 @@
 
 use std::io::ErrorKind;
 use std::os::unix::process::ExitStatusExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-/// Runs `command` with `variables` added to its environment and the standard streams of this
-/// process. Gives its exit code, or the negative number of the signal that ended it; blocks.
+/// Runs `command` with `variables` added to its environment. Its output is that of this process;
+/// there is nothing for it to read, as an interactive watch reads its own input. Gives its exit
+/// code, or the negative number of the signal that ended it; blocks.
 pub(super) fn execute(
     command: Vec<String>,
     variables: Vec<(String, String)>,
@@ -13,7 +14,8 @@ pub(super) fn execute(
     let Some((program, arguments)) = command.split_first() else {
         return Err("exec: no command".to_owned());
     };
-    let status = Command::new(program).args(arguments).envs(variables).status();
+    let mut command = Command::new(program);
+    let status = command.args(arguments).envs(variables).stdin(Stdio::null()).status();
     let status = status.map_err(|error| match error.kind() {
         // As Go words it.
         ErrorKind::NotFound if !program.contains('/') => {
@@ -39,6 +41,7 @@ mod tests {
         assert_eq!(run(&["true"]), Ok(0));
         assert_eq!(run(&["sh", "-c", "test \"$GREETING\" = hi && exit 7"]), Ok(7));
         assert_eq!(run(&["sh", "-c", "kill -9 $$"]), Ok(-9));
+        assert_eq!(run(&["sh", "-c", "test \"$(readlink /proc/self/fd/0)\" = /dev/null"]), Ok(0));
         let missing = "exec: \"no-such-program\": executable file not found in $PATH".to_owned();
         assert_eq!(run(&["no-such-program"]), Err(missing));
         let missing = "fork/exec ./none: no such file or directory".to_owned();

@@ -43,6 +43,8 @@ pub(super) struct Script {
     /// Endpoints that refuse connections.
     pub(super) unreachable: Vec<&'static str>,
     pub(super) interrupt_at: Option<Duration>,
+    /// How programs end.
+    pub(super) program_ends: i32,
 }
 
 #[derive(Clone, Default)]
@@ -209,7 +211,7 @@ impl Environment for Host {
         variables: &[(String, String)],
     ) -> LocalBoxFuture<'_, Result<i32, String>> {
         self.log.borrow_mut().push(format!("execute {command:?} {variables:?}"));
-        ready(Ok(0)).boxed_local()
+        ready(Ok(self.script.program_ends)).boxed_local()
     }
 
     fn interrupted(&self) -> LocalBoxFuture<'static, ()> {
@@ -329,6 +331,11 @@ impl Client for Scripted {
     }
 
     fn watch(&self) -> Duplex<WatchRequest, WatchResponse> {
+        self.open(&self.script.watches)
+    }
+
+    fn watch_without_leader(&self) -> Duplex<WatchRequest, WatchResponse> {
+        self.log.borrow_mut().push("a leader is not needed".to_owned());
         self.open(&self.script.watches)
     }
 

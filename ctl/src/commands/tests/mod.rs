@@ -356,6 +356,29 @@ fn ctl_02_errors_of_the_server_are_told_as_they_are() {
 }
 
 #[test]
+fn ctl_02_errors_without_a_code_are_told_as_those_of_gos_client() {
+    for (line, request, message) in [
+        ("defrag", "DefragmentRequest", "Failed to defragment etcd member[127.0.0.1:2379]"),
+        ("endpoint hashkv", "HashKvRequest", "Failed to get the hash of endpoint 127.0.0.1:2379"),
+    ] {
+        let errors = vec![(request, error(2, "disk is on fire"))];
+        let ran = run(line, Script { errors, ..Default::default() });
+        let text = "rpc error: code = Unknown desc = disk is on fire";
+        assert!(ran.stderr.starts_with(&format!("{message} ({text})\n")), "{}", ran.stderr);
+        assert_eq!(ran.code, 1);
+    }
+}
+
+#[cfg(feature = "native")]
+#[test]
+fn cc_01_a_lease_without_a_time_to_live_gets_go_s_default() {
+    for (ttl, granted) in [("0", 60), ("-3", 60), ("5", 5)] {
+        let log = run(&format!("lock --ttl={ttl} foo"), Script::default()).log;
+        assert_eq!(log[0], format!("{:?}", LeaseGrantRequest { ttl: granted, id: 0 }));
+    }
+}
+
+#[test]
 fn ctl_01_a_command_that_does_not_exist_is_told_with_what_is_like_it() {
     let ran = run("gett foo", Script::default());
     assert_eq!(ran.code, 1);
@@ -531,6 +554,7 @@ fn the_leader_is_searched_among_the_endpoints() {
     assert_eq!(ran.stderr, "Error: no leader endpoint given at [a:1]\n");
 }
 
+#[cfg(feature = "native")]
 #[test]
 fn ctl_08_deleting_what_was_written_has_a_limit_of_its_own() {
     for (seconds, code) in [(29, 0), (31, 1)] {

@@ -169,6 +169,30 @@ fn ctl_06_an_error_of_the_stream_cancels_the_watch() {
 }
 
 #[test]
+fn ctl_06_a_watch_ends_when_its_member_has_no_leader() {
+    let lost = Err(error(14, "etcdserver: no leader"));
+    let ran = watching("watch foo", vec![vec![created(1, 9), lost]], &[]);
+    assert_eq!((ran.code, ran.log.len()), (5, 1));
+    assert_eq!(
+        ran.stderr,
+        "watch was canceled (etcdserver: no leader)\nError: watch is canceled by the server\n"
+    );
+}
+
+#[test]
+fn ctl_06_a_command_that_fails_ends_the_watch() {
+    let with = |program_ends| {
+        let watches = RefCell::new([vec![put(1, "foo", 12)]].into());
+        run("watch foo -- echo hi", Script { watches, program_ends, ..Default::default() })
+    };
+    for (code, text) in [(7, "exit status 7"), (-9, "signal: killed")] {
+        let ran = with(code);
+        let complaint = format!("command [\"echo\" \"hi\"] error ({text})\n");
+        assert_eq!((ran.code, ran.stderr), (1, complaint));
+    }
+}
+
+#[test]
 fn ctl_06_events_run_a_command() {
     let ran = watching("watch foo -- echo hi", vec![vec![put(1, "f\"oo", 12), compacted(1)]], &[]);
     assert_eq!(
@@ -249,6 +273,30 @@ fn a_lease_is_kept_alive_at_thirds_of_its_ttl_until_it_is_gone() {
     );
     assert_eq!(ran.took, Duration::from_millis(60_500));
     assert_eq!(ran.log.len(), 5);
+}
+
+#[test]
+fn only_the_simple_format_tells_that_a_lease_is_gone() {
+    let ran = keeping_alive("lease keep-alive 1f -w json", vec![vec![alive(0)]]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, ""));
+}
+
+#[test]
+fn a_lease_is_kept_alive_through_errors_for_as_long_as_it_lives() {
+    let failed = |code, text: &str| vec![Err(error(code, text))];
+    let streams = vec![
+        vec![alive(60)],
+        failed(14, "etcdserver: no leader"),
+        failed(16, "etcdserver: invalid auth token"),
+        vec![alive(60)],
+        failed(5, "etcdserver: requested lease not found"),
+    ];
+    let ran = keeping_alive("lease keep-alive 1f", streams);
+    assert_eq!(ran.stdout.matches("keepalived").count(), 2);
+    assert_eq!(ran.took, Duration::from_millis(20_000 + 3 * 500 + 20_000 + 500));
+    let refused = (0..1000).map(|_| failed(7, "etcdserver: permission denied"));
+    let ran = keeping_alive("lease keep-alive 1f", refused.collect());
+    assert_eq!(ran.took, Duration::from_secs(3), "the dial timeout and a second");
 }
 
 #[test]
