@@ -8,9 +8,9 @@
 //! What is printed, and the exit code, are those of etcdctl 3.5 to the byte, because scripts read
 //! them (ETCD's documentation shows most of it; the golden texts beside `format` were recorded from
 //! the real one). Deviations, each told where it is made: flags win over environment variables,
-//! commands that etcdctl lets wait for ever are held to `--command-timeout`, what makes it crash is
-//! an error, the log lines of its client library (retries, a snapshot's progress) are not printed,
-//! and of newer releases some flags are accepted.
+//! commands that etcdctl lets wait for ever, but those that live long, are held to
+//! `--command-timeout`, what makes it crash is an error, the log lines of its client library
+//! (retries, a snapshot's progress) are not printed, and of newer releases some flags are accepted.
 //!
 //! | module | holds |
 //! |---|---|

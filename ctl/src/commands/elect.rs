@@ -36,7 +36,7 @@ async fn elect(context: &Context<'_>) -> Result<(), Failure> {
             ));
         }
     };
-    let client = context.client().await?;
+    let client = context.patient_client(context.connection().await?).await?;
     let mut session = Session::begin(context, &*client, DEFAULT_TTL).await?;
     match proposal {
         Some(proposal) => campaign(context, &mut session, name, proposal).await,

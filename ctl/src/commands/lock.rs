@@ -24,7 +24,7 @@ async fn lock(context: &Context<'_>) -> Result<(), Failure> {
             "lock takes a lock name argument and an optional command to execute",
         ));
     };
-    let client = context.client().await?;
+    let client = context.patient_client(context.connection().await?).await?;
     let mut session = Session::begin(context, &*client, context.parsed.int64("ttl")).await?;
     let place = session.queue_up(name, b"").await?;
     let owned = match session.run(place.wait()).await {

@@ -86,8 +86,8 @@ async fn make_mirror(context: &Context<'_>) -> Result<(), Failure> {
     }
     let source = context.connection().await?;
     let target = destination_connection(context, &source, destination).await?;
-    let source = context.client_of(source).await?;
-    let target = context.client_of(target).await?;
+    let source = context.patient_client(source).await?;
+    let target = context.patient_client(target).await?;
     let prefix = parsed.text("prefix").as_bytes().to_vec();
     let target_prefix = match parsed.text("dest-prefix") {
         _ if parsed.is_on("no-dest-prefix") => Vec::new(),

@@ -290,17 +290,7 @@ impl Context<'_> {
         connection: Connection,
     ) -> Result<Box<dyn Client>, RpcError> {
         let refusal = RefCell::new(None);
-        let attempts = async {
-            loop {
-                match self.environment.connect(connection.clone()).await {
-                    Err(error) if error.code == UNAVAILABLE => {
-                        refusal.replace(Some(error));
-                        self.environment.sleep(RECONNECT_PAUSE).await;
-                    }
-                    outcome => return outcome,
-                }
-            }
-        };
+        let attempts = self.attempts(connection, |error| drop(refusal.replace(Some(error))));
         let outcome = self.within_timeout(Box::pin(attempts)).await;
         // The deadline alone would not tell what is wrong.
         if outcome.is_err()
@@ -309,6 +299,45 @@ impl Context<'_> {
             self.complain(&refusal.message);
         }
         outcome
+    }
+
+    /// A client for a command that lives long. As etcdctl, it waits for a member however long that
+    /// takes: a service may be started before its cluster. What is in the way is told once.
+    pub(crate) async fn patient_client(
+        &self,
+        connection: Connection,
+    ) -> Result<Box<dyn Client>, Failure> {
+        let is_told = Cell::new(false);
+        let tell = |error: RpcError| {
+            if !is_told.replace(true) {
+                self.complain(&error.message);
+            }
+        };
+        loop {
+            match self.attempts(connection.clone(), tell).await {
+                Ok(client) => return Ok(client),
+                // It has taken its time already.
+                Err(error) if error.code == DEADLINE_EXCEEDED => tell(error),
+                Err(error) => return Err(Failure::new(Exit::BadConnection, told(error))),
+            }
+        }
+    }
+
+    /// Connects, again and again as long as nobody is there, of which `refused` hears.
+    async fn attempts(
+        &self,
+        connection: Connection,
+        refused: impl Fn(RpcError),
+    ) -> Result<Box<dyn Client>, RpcError> {
+        loop {
+            match self.environment.connect(connection.clone()).await {
+                Err(error) if error.code == UNAVAILABLE => {
+                    refused(error);
+                    self.environment.sleep(RECONNECT_PAUSE).await;
+                }
+                outcome => return outcome,
+            }
+        }
     }
 
     /// How to connect to the endpoints given; asks for the password if need be.

@@ -53,9 +53,10 @@ const COUNT: &str = "bad number of arguments";
 async fn watch(context: &Context<'_>) -> Result<(), Failure> {
     let given = Given::from_environment(context)?;
     let mut client = None;
+    let connect = async || context.patient_client(context.connection().await?).await;
     if !context.parsed.is_on("interactive") {
         let watcher = Watcher::parse(&context.parsed, &given)?.map_err(Failure::arguments)?;
-        let client = client.insert(context.client().await?);
+        let client = client.insert(connect().await?);
         let mut watches = Watches::open(context, client.as_ref());
         watches.add(watcher);
         while !watches.is_empty() {
@@ -64,7 +65,7 @@ async fn watch(context: &Context<'_>) -> Result<(), Failure> {
         }
         return Err(Failure::new(Exit::Interrupted, "watch is canceled by the server"));
     }
-    let client = client.insert(context.client().await?);
+    let client = client.insert(connect().await?);
     let mut watches = Watches::open(context, client.as_ref());
     let mut line = context.environment.read_line();
     loop {
