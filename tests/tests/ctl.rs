@@ -288,21 +288,6 @@ fn goes_on_elsewhere(program: Program) -> Result<()> {
     Ok(())
 }
 
-/// A service that watches may be started before its cluster is.
-#[test]
-fn ctl_06_a_watch_waits_for_a_member_to_come() {
-    for program in BOTH {
-        let mut cluster = Cluster::start(Kind::Coracle, 1).expect("a cluster starts");
-        cluster.stop(0).expect("it stops");
-        let words = ["watch", "w", "--rev=1", "--command-timeout=1ms"];
-        let mut watch = program.start(&cluster, &words).expect("it starts");
-        cluster.restart(0).expect("it starts");
-        cluster.wait_healthy().expect("it is healthy");
-        put(program, &cluster, "w", "1").expect("it is put");
-        assert_eq!(watch.line().expect("an event"), "PUT", "{program:?}");
-    }
-}
-
 #[test]
 fn ctl_06_a_watch_ends_at_a_member_without_a_leader() {
     let mut cluster = Cluster::start(Kind::Coracle, 3).expect("a cluster starts");

@@ -64,17 +64,17 @@ impl Permit<'_> {
     /// Whether a lease may be renewed or revoked: its keys would live on or go. One without keys
     /// is anybody's who is somebody.
     pub fn lease_change(&self, id: i64) -> Result<(), Error> {
-        self.lease(Rights::may_write, |may| self.leases.every_key(id, may))
+        self.lease(Rights::may_write, &mut |may| self.leases.every_key(id, may))
     }
 
     /// Whether `keys` may be told.
     pub fn tell_keys<'k>(&self, mut keys: impl Iterator<Item = &'k Bytes>) -> Result<(), Error> {
-        self.lease(Rights::may_read, |may| keys.all(|key| may(key)))
+        self.lease(Rights::may_read, &mut |may| keys.all(|key| may(key)))
     }
 
     /// Whether the keys of a lease may be told.
     fn lease_keys(&self, id: i64) -> Result<(), Error> {
-        self.lease(Rights::may_read, |may| self.leases.every_key(id, may))
+        self.lease(Rights::may_read, &mut |may| self.leases.every_key(id, may))
     }
 
     /// Whether the keys of all of these leases may be told.
@@ -97,8 +97,8 @@ impl Permit<'_> {
     /// user, and leases would end with them.
     fn lease(
         &self,
-        may: impl Fn(&Rights, &KeyRange<'_>) -> bool,
-        every: impl FnOnce(&mut dyn FnMut(&[u8]) -> bool) -> bool,
+        may: fn(&Rights, &KeyRange<'_>) -> bool,
+        every: &mut dyn FnMut(&mut dyn FnMut(&[u8]) -> bool) -> bool,
     ) -> Result<(), Error> {
         let rights = match self.auth.rights_of(self.who)? {
             Some(rights) if !rights.is_admin() => rights,

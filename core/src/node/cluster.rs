@@ -39,7 +39,7 @@ impl<P: Platform> Node<P> {
             *url = url.trim().to_owned();
         }
         check_peer_urls(&request.peer_ur_ls)?;
-        request.peer_ur_ls.sort();
+        request.peer_ur_ls.sort_unstable();
         let who = self.require_admin(by).await?;
         self.check_started(&request)?;
         self.check_quorum_with_one_more().await?;

@@ -290,7 +290,8 @@ impl Context<'_> {
         connection: Connection,
     ) -> Result<Box<dyn Client>, RpcError> {
         let refusal = RefCell::new(None);
-        let attempts = self.attempts(connection, |error| drop(refusal.replace(Some(error))));
+        let note = |error| drop(refusal.replace(Some(error)));
+        let attempts = self.attempts(connection, &note);
         let outcome = self.within_timeout(Box::pin(attempts)).await;
         // The deadline alone would not tell what is wrong.
         if outcome.is_err()
@@ -314,7 +315,7 @@ impl Context<'_> {
             }
         };
         loop {
-            match self.attempts(connection.clone(), tell).await {
+            match self.attempts(connection.clone(), &tell).await {
                 Ok(client) => return Ok(client),
                 // It has taken its time already.
                 Err(error) if error.code == DEADLINE_EXCEEDED => tell(error),
@@ -327,7 +328,7 @@ impl Context<'_> {
     async fn attempts(
         &self,
         connection: Connection,
-        refused: impl Fn(RpcError),
+        refused: &dyn Fn(RpcError),
     ) -> Result<Box<dyn Client>, RpcError> {
         loop {
             match self.environment.connect(connection.clone()).await {

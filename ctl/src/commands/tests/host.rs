@@ -40,8 +40,9 @@ pub(super) struct Script {
     pub(super) watches: Streams<WatchResponse>,
     pub(super) keep_alives: Streams<LeaseKeepAliveResponse>,
     pub(super) snapshot: RefCell<Vec<SnapshotResponse>>,
-    /// Endpoints that refuse connections.
+    /// Endpoints that refuse connections, for ever and until then.
     pub(super) unreachable: Vec<&'static str>,
+    pub(super) reachable_from: Duration,
     pub(super) interrupt_at: Option<Duration>,
     /// How programs end.
     pub(super) program_ends: i32,
@@ -186,7 +187,8 @@ impl Environment for Host {
         connection: Connection,
     ) -> LocalBoxFuture<'_, Result<Box<dyn Client>, RpcError>> {
         let endpoints = connection.endpoints.join(" ");
-        if self.script.unreachable.contains(&endpoints.as_str()) {
+        let is_there = self.clock.now.get() >= self.script.reachable_from;
+        if self.script.unreachable.contains(&endpoints.as_str()) || !is_there {
             let message = format!("{endpoints} refuses");
             return ready(Err(RpcError { code: 14, message })).boxed_local();
         }

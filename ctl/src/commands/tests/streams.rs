@@ -152,6 +152,21 @@ fn ctl_06_a_broken_stream_goes_on_after_the_last_revision_seen() {
     assert_eq!(ran.log, [from(0), from(10), from(13), from(21)]);
 }
 
+/// A service may be started before its cluster.
+#[test]
+fn ctl_06_a_watch_waits_for_a_member_to_come() {
+    let script = || Script {
+        watches: RefCell::new([vec![created(1, 9), compacted(1)]].into()),
+        reachable_from: Duration::from_secs(60),
+        ..Script::default()
+    };
+    let ran = run("watch foo", script());
+    assert_eq!((ran.code, ran.took), (5, Duration::from_secs(60)));
+    assert!(ran.stderr.starts_with("127.0.0.1:2379 refuses\nwatch was canceled"), "{}", ran.stderr);
+    // Other commands have no use for it then.
+    assert_eq!(run("get foo", script()).took, Duration::from_secs(5));
+}
+
 #[test]
 fn ctl_06_an_error_of_the_stream_cancels_the_watch() {
     let denied = Err(error(7, "etcdserver: permission denied"));
