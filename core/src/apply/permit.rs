@@ -25,6 +25,9 @@ pub struct Permit<'a> {
     pub who: &'a Identity,
 }
 
+/// Goes through keys as long as what it is handed says yes of each.
+type EveryKey<'e> = dyn FnMut(&mut dyn FnMut(&[u8]) -> bool) -> bool + 'e;
+
 impl Permit<'_> {
     /// Whether a committed command may be carried out.
     pub fn command(&self, request: &Request) -> Result<(), Error> {
@@ -98,7 +101,7 @@ impl Permit<'_> {
     fn lease(
         &self,
         may: fn(&Rights, &KeyRange<'_>) -> bool,
-        every: &mut dyn FnMut(&mut dyn FnMut(&[u8]) -> bool) -> bool,
+        every: &mut EveryKey<'_>,
     ) -> Result<(), Error> {
         let rights = match self.auth.rights_of(self.who)? {
             Some(rights) if !rights.is_admin() => rights,

@@ -304,6 +304,7 @@ impl Context<'_> {
 
     /// A client for a command that lives long. As etcdctl, it waits for a member however long that
     /// takes: a service may be started before its cluster. What is in the way is told once.
+    #[cfg(feature = "native")]
     pub(crate) async fn patient_client(
         &self,
         connection: Connection,
@@ -322,6 +323,15 @@ impl Context<'_> {
                 Err(error) => return Err(Failure::new(Exit::BadConnection, told(error))),
             }
         }
+    }
+
+    /// Where members are not started by others there is nobody to wait for.
+    #[cfg(not(feature = "native"))]
+    pub(crate) async fn patient_client(
+        &self,
+        connection: Connection,
+    ) -> Result<Box<dyn Client>, Failure> {
+        self.client_of(connection).await
     }
 
     /// Connects, again and again as long as nobody is there, of which `refused` hears.

@@ -154,6 +154,7 @@ fn ctl_06_a_broken_stream_goes_on_after_the_last_revision_seen() {
 
 /// A service may be started before its cluster.
 #[test]
+#[cfg(feature = "native")]
 fn ctl_06_a_watch_waits_for_a_member_to_come() {
     let script = || Script {
         watches: RefCell::new([vec![created(1, 9), compacted(1)]].into()),
