@@ -196,6 +196,7 @@ fn ctl_06_a_watch_ends_when_its_member_has_no_leader() {
 }
 
 #[test]
+#[cfg(feature = "native")]
 fn ctl_06_a_command_that_fails_ends_the_watch() {
     let with = |program_ends| {
         let watches = RefCell::new([vec![put(1, "foo", 12)]].into());
