@@ -81,15 +81,16 @@ impl Limits {
 /// What a call does, and so whether it may be repeated.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Effect {
-    /// Nothing, or what does no harm if it is done twice: etcd's client repeats it as well.
-    Reads,
-    Writes,
+    /// Nothing, or what does no harm if it is done twice (`repeatable` in etcd's client).
+    Repeatable,
+    /// What must not be done twice.
+    Once,
     /// Gets a token. One round of the endpoints is enough, since some callers have no time limit;
     /// those who want to wait ask again.
     LogsIn,
 }
 
-use Effect::{LogsIn, Reads, Writes};
+use Effect::{LogsIn, Once, Repeatable};
 
 impl GrpcClient {
     /// Connects to the first endpoint that answers, and logs in if there are credentials.
@@ -208,9 +209,9 @@ impl GrpcClient {
             let is_unavailable = is_unsent || code_of(&status) == tonic::Code::Unavailable;
             match effect {
                 LogsIn if is_unavailable && !is_round_over => {}
-                Reads | Writes if is_unsent && !is_round_over => {}
-                Reads | Writes if is_unsent => sleep(UNSENT_PAUSE).await,
-                Reads if is_unavailable && refusals + 1 < MAX_REFUSALS => {
+                Repeatable | Once if is_unsent && !is_round_over => {}
+                Repeatable | Once if is_unsent => sleep(UNSENT_PAUSE).await,
+                Repeatable if is_unavailable && refusals + 1 < MAX_REFUSALS => {
                     refusals += 1;
                     sleep(REFUSAL_PAUSE).await;
                 }
@@ -273,26 +274,26 @@ macro_rules! unary {
 
 impl Client for GrpcClient {
     unary! {
-        range Reads KvClient RangeRequest RangeResponse;
-        put Writes KvClient PutRequest PutResponse;
-        delete_range Writes KvClient DeleteRangeRequest DeleteRangeResponse;
-        txn Writes KvClient TxnRequest TxnResponse;
-        compact Writes KvClient CompactionRequest CompactionResponse;
-        lease_grant Reads LeaseClient LeaseGrantRequest LeaseGrantResponse;
-        lease_revoke Reads LeaseClient LeaseRevokeRequest LeaseRevokeResponse;
-        lease_time_to_live Reads LeaseClient LeaseTimeToLiveRequest LeaseTimeToLiveResponse;
-        lease_leases Reads LeaseClient LeaseLeasesRequest LeaseLeasesResponse;
-        member_add Writes ClusterClient MemberAddRequest MemberAddResponse;
-        member_remove Writes ClusterClient MemberRemoveRequest MemberRemoveResponse;
-        member_update Writes ClusterClient MemberUpdateRequest MemberUpdateResponse;
-        member_list Reads ClusterClient MemberListRequest MemberListResponse;
-        member_promote Writes ClusterClient MemberPromoteRequest MemberPromoteResponse;
-        alarm Reads MaintenanceClient AlarmRequest AlarmResponse;
-        status Reads MaintenanceClient StatusRequest StatusResponse;
-        defragment Writes MaintenanceClient DefragmentRequest DefragmentResponse;
-        hash_kv Reads MaintenanceClient HashKvRequest HashKvResponse;
-        move_leader Reads MaintenanceClient MoveLeaderRequest MoveLeaderResponse;
-        downgrade Writes MaintenanceClient DowngradeRequest DowngradeResponse;
+        range Repeatable KvClient RangeRequest RangeResponse;
+        put Once KvClient PutRequest PutResponse;
+        delete_range Once KvClient DeleteRangeRequest DeleteRangeResponse;
+        txn Once KvClient TxnRequest TxnResponse;
+        compact Once KvClient CompactionRequest CompactionResponse;
+        lease_grant Repeatable LeaseClient LeaseGrantRequest LeaseGrantResponse;
+        lease_revoke Repeatable LeaseClient LeaseRevokeRequest LeaseRevokeResponse;
+        lease_time_to_live Repeatable LeaseClient LeaseTimeToLiveRequest LeaseTimeToLiveResponse;
+        lease_leases Repeatable LeaseClient LeaseLeasesRequest LeaseLeasesResponse;
+        member_add Once ClusterClient MemberAddRequest MemberAddResponse;
+        member_remove Once ClusterClient MemberRemoveRequest MemberRemoveResponse;
+        member_update Once ClusterClient MemberUpdateRequest MemberUpdateResponse;
+        member_list Repeatable ClusterClient MemberListRequest MemberListResponse;
+        member_promote Once ClusterClient MemberPromoteRequest MemberPromoteResponse;
+        alarm Repeatable MaintenanceClient AlarmRequest AlarmResponse;
+        status Repeatable MaintenanceClient StatusRequest StatusResponse;
+        defragment Once MaintenanceClient DefragmentRequest DefragmentResponse;
+        hash_kv Repeatable MaintenanceClient HashKvRequest HashKvResponse;
+        move_leader Repeatable MaintenanceClient MoveLeaderRequest MoveLeaderResponse;
+        downgrade Once MaintenanceClient DowngradeRequest DowngradeResponse;
     }
 
     fn auth(&self) -> Option<&dyn ctl_client::AuthClient> {
@@ -341,24 +342,24 @@ impl Client for GrpcClient {
 #[rustfmt::skip] // A table.
 impl ctl_client::AuthClient for GrpcClient {
     unary! {
-        auth_enable Writes AuthClient AuthEnableRequest AuthEnableResponse;
-        auth_disable Writes AuthClient AuthDisableRequest AuthDisableResponse;
-        auth_status Reads AuthClient AuthStatusRequest AuthStatusResponse;
-        user_add Writes AuthClient AuthUserAddRequest AuthUserAddResponse;
-        user_get Reads AuthClient AuthUserGetRequest AuthUserGetResponse;
-        user_list Reads AuthClient AuthUserListRequest AuthUserListResponse;
-        user_delete Writes AuthClient AuthUserDeleteRequest AuthUserDeleteResponse;
-        user_change_password Writes AuthClient
+        auth_enable Once AuthClient AuthEnableRequest AuthEnableResponse;
+        auth_disable Once AuthClient AuthDisableRequest AuthDisableResponse;
+        auth_status Repeatable AuthClient AuthStatusRequest AuthStatusResponse;
+        user_add Once AuthClient AuthUserAddRequest AuthUserAddResponse;
+        user_get Repeatable AuthClient AuthUserGetRequest AuthUserGetResponse;
+        user_list Repeatable AuthClient AuthUserListRequest AuthUserListResponse;
+        user_delete Once AuthClient AuthUserDeleteRequest AuthUserDeleteResponse;
+        user_change_password Once AuthClient
             AuthUserChangePasswordRequest AuthUserChangePasswordResponse;
-        user_grant_role Writes AuthClient AuthUserGrantRoleRequest AuthUserGrantRoleResponse;
-        user_revoke_role Writes AuthClient AuthUserRevokeRoleRequest AuthUserRevokeRoleResponse;
-        role_add Writes AuthClient AuthRoleAddRequest AuthRoleAddResponse;
-        role_get Reads AuthClient AuthRoleGetRequest AuthRoleGetResponse;
-        role_list Reads AuthClient AuthRoleListRequest AuthRoleListResponse;
-        role_delete Writes AuthClient AuthRoleDeleteRequest AuthRoleDeleteResponse;
-        role_grant_permission Writes AuthClient
+        user_grant_role Once AuthClient AuthUserGrantRoleRequest AuthUserGrantRoleResponse;
+        user_revoke_role Once AuthClient AuthUserRevokeRoleRequest AuthUserRevokeRoleResponse;
+        role_add Once AuthClient AuthRoleAddRequest AuthRoleAddResponse;
+        role_get Repeatable AuthClient AuthRoleGetRequest AuthRoleGetResponse;
+        role_list Repeatable AuthClient AuthRoleListRequest AuthRoleListResponse;
+        role_delete Once AuthClient AuthRoleDeleteRequest AuthRoleDeleteResponse;
+        role_grant_permission Once AuthClient
             AuthRoleGrantPermissionRequest AuthRoleGrantPermissionResponse;
-        role_revoke_permission Writes AuthClient
+        role_revoke_permission Once AuthClient
             AuthRoleRevokePermissionRequest AuthRoleRevokePermissionResponse;
     }
 }

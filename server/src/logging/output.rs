@@ -227,6 +227,14 @@ mod tests {
 
     use super::*;
 
+    const ROTATION: LogRotation = LogRotation {
+        max_size_megabytes: 1,
+        max_age_days: 0,
+        max_backups: 0,
+        local_time: false,
+        compress: false,
+    };
+
     fn scratch(name: &str) -> PathBuf {
         let path = std::env::temp_dir().join(format!("coracle-{name}-{}", std::process::id()));
         _ = fs::remove_dir_all(&path);
@@ -257,14 +265,7 @@ mod tests {
             OpenOptions::new().create(true).append(true).mode(mode).open(&path).unwrap();
             fs::metadata(&path).unwrap().permissions().mode()
         };
-        let rotation = LogRotation {
-            max_size_megabytes: 1,
-            max_age_days: 0,
-            max_backups: 0,
-            local_time: false,
-            compress: false,
-        };
-        for (rotation, mode) in [(None, 0o644), (Some(rotation), 0o600)] {
+        for (rotation, mode) in [(None, 0o644), (Some(ROTATION), 0o600)] {
             let path = folder.join("etcd.log");
             LogFile::open(path.clone(), rotation).unwrap();
             assert_eq!(fs::metadata(&path).unwrap().permissions().mode(), masked(mode));
@@ -277,13 +278,7 @@ mod tests {
     fn log_01_a_large_file_rotates_and_old_ones_go() {
         let folder = scratch("rotation");
         let path = folder.join("etcd.log");
-        let rotation = LogRotation {
-            max_size_megabytes: 1,
-            max_age_days: 0,
-            max_backups: 2,
-            local_time: false,
-            compress: false,
-        };
+        let rotation = LogRotation { max_backups: 2, ..ROTATION };
         let mut file = LogFile::open(path.clone(), Some(rotation)).unwrap();
         let line = vec![b'x'; 700_000];
         for _ in 0..5 {
@@ -307,14 +302,7 @@ mod tests {
         let inner = folder.join("logs");
         fs::create_dir(&inner).unwrap();
         let path = inner.join("etcd.log");
-        let rotation = LogRotation {
-            max_size_megabytes: 1,
-            max_age_days: 0,
-            max_backups: 0,
-            local_time: false,
-            compress: false,
-        };
-        let mut file = LogFile::open(path.clone(), Some(rotation)).unwrap();
+        let mut file = LogFile::open(path.clone(), Some(ROTATION)).unwrap();
         let line = vec![b'x'; 700_000];
         file.write(&line).unwrap();
         // The folder has another name: neither renaming nor opening works.
